@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The independent checker: does this plan do, safely, what it says on this snapshot?
+
+It reads the two documents by itself and states every rule again, so that a mistake in a planner,
+the path-finder or their model of the cloud does not hide itself here.  With the rest of the
+program it shares the two published schemas and nothing else.
+
+The first violated rule is reported.  Rules that concern the document come first, in the order
+of this list down to ``too_many`` and then ``order`` by list, wave and clock; the others follow,
+each in the order of ``migrations``: what one migration may do at all, then the chain of hops,
+then what may be in flight together, then the objective.
+
+``format``
+    The plan is not JSON, breaks the schema, or is of another version.
+``snapshot_mismatch``
+    ``snapshot_sha256``, ``cloud``, ``region``, ``snapshot_taken_at`` or ``numa_choice`` is not
+    the snapshot's.
+``duplicate_id``
+    Two migrations have one id.
+``unknown_instance``
+    A migration, or an entry of ``unreachable`` or ``excluded``, names an instance that the
+    snapshot lacks.
+``unknown_host``
+    ``source`` or ``dest`` is no service host of the snapshot, or ``dest_provider`` is not the
+    provider of ``dest``.
+``unknown_dependency``
+    ``depends_on`` names no migration of the plan.
+``dependency_cycle``
+    Migrations wait for each other, or one for itself.
+``too_many``
+    There are more migrations, bypasses included, than ``max_migrations``.
+``order``
+    A migration stands before one it depends on, has no greater wave than it, starts before its
+    end or ends before its own start; hops of one instance do not wait for each other; ``role``
+    is not ``direct`` for the last hop of an instance and ``bypass`` for the others.
+``same_host``
+    ``source`` and ``dest`` are one.
+``not_migratable``
+    The instance does not allow migration, is locked, busy (task state), migrating already,
+    neither ACTIVE nor PAUSED, on a disabled or down host, or listed in ``excluded``.
+``wrong_source``
+    ``source`` (or ``source_provider``) is not where the snapshot or the instance's previous hop
+    leaves it.
+``not_allowed``
+    ``dest`` is disabled or down, outside ``allowed_hosts``, in another availability zone (none
+    equals only none), without inventory of something the instance takes, or its ``min_unit``,
+    ``max_unit`` or ``step_size`` refuses the amount.
+``numa``
+    ``source_numa`` is not where the guest cells are; ``dest_numa`` is null for an instance with
+    a NUMA topology or not null for one without, does not name as many different cells of the
+    destination as there are guest cells, or the destination's cells are unknown; a host cell
+    would be charged above its capacity.
+``affinity``
+    A member of an affinity group of two or more goes where no member is that stays.
+``capacity``
+    A host or shared pool would be charged above its Placement capacity.
+``anti_affinity``
+    More members of an anti-affinity group than ``max_server_per_host`` on one host.
+``objective``
+    ``before`` or ``after`` is not what replaying gives (within 1e-9), ``bound`` is above one of
+    them, ``gap`` is not (after - bound) / \\|after\\|, ``status`` contradicts the numbers, or the
+    objective is one that this checker cannot compute.
+
+``capacity``, ``numa`` for cells and ``anti_affinity`` hold for *every* set of confirmed
+migrations closed under dependencies and *every* set in flight whose dependencies are confirmed,
+with an instance in flight charged on both hosts.  What the snapshot itself overfills is no
+violation until something arrives there.
+"""
+
+import dataclasses
+import pathlib
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.checker import broken
+from nova_rebalancer.checker import documents
+from nova_rebalancer.checker import facts
+from nova_rebalancer.checker import flight
+from nova_rebalancer.checker import goal
+from nova_rebalancer.checker import rules
+
+KINDS = (
+    "format",
+    "snapshot_mismatch",
+    "duplicate_id",
+    "unknown_instance",
+    "unknown_host",
+    "unknown_dependency",
+    "dependency_cycle",
+    "too_many",
+    "order",
+    "same_host",
+    "not_migratable",
+    "wrong_source",
+    "not_allowed",
+    "numa",
+    "affinity",
+    "capacity",
+    "anti_affinity",
+    "objective",
+)
+"""Every kind of violation."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the checker found.
+
+    Attributes
+    ----------
+    ok
+        Whether no rule is violated.
+    kind
+        One of KINDS, None when ok.
+    migration
+        Id of the migration that violates it, None when ok or when the whole document does.
+    detail
+        One line for people, with names and numbers.
+    """
+
+    ok: bool
+    kind: str | None
+    migration: str | None
+    detail: str
+
+
+def check_files(snapshot: str, plan: str) -> Verdict:
+    """Check the plan document in the file ``plan`` on the snapshot in the file ``snapshot``.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or the snapshot is not a sound snapshot document.
+    """
+    return check(_read(snapshot), _read(plan), snapshot_name=snapshot)
+
+
+def check(snapshot: bytes, plan: bytes, *, snapshot_name: str = "snapshot") -> Verdict:
+    """Check a plan document on a snapshot document, either of them gzipped or not.
+
+    Parameters
+    ----------
+    snapshot, plan
+        The documents.
+    snapshot_name
+        What errors call the snapshot.
+
+    Raises
+    ------
+    InputError
+        If the snapshot is not a sound snapshot document.
+    """
+    cloud = facts.read(snapshot, snapshot_name)
+    try:
+        return Verdict(True, None, None, _replay(cloud, plan))
+    except broken.Broken as violation:
+        return Verdict(False, violation.kind, violation.migration, violation.detail)
+
+
+def _replay(cloud: facts.Cloud, data: bytes) -> str:
+    """Raise Broken at the first violation, else return one line on what was checked."""
+    plan = documents.read_plan(data)
+    rules.same_snapshot(cloud, plan)
+    rules.names(cloud, plan)
+    depends_on = rules.dependencies(plan)
+    rules.limit(plan)
+    rules.stated_order(plan, depends_on)
+    hops = rules.hops(cloud, plan)
+    rules.chains(plan, depends_on)
+    load = facts.load(cloud, cloud.placement)
+    _in_flight(cloud, plan, hops, depends_on, load)
+    final = dict(cloud.placement)
+    final.update({hop.instance: hop.dest for hop in hops})
+    before, after = goal.check(cloud, plan, load, final)
+    waves = len({migration["wave"] for migration in plan["migrations"]})
+    return (
+        f"{len(hops)} migrations in {waves} waves are safe in every order their dependencies "
+        f"allow; fragmentation {before:.6f} -> {after:.6f}"
+    )
+
+
+def _in_flight(
+    cloud: facts.Cloud,
+    plan: documents.Document,
+    hops: list[rules.Hop],
+    depends_on: list[list[int]],
+    load: dict[facts.Limit, int],
+) -> None:
+    """Raise Broken if something can be overfull while migrations run."""
+    arrivals: dict[facts.Limit, dict[int, int]] = {}
+    departures: dict[facts.Limit, dict[int, int]] = {}
+    for position, hop in enumerate(hops):
+        here = facts.charges(cloud, hop.instance, hop.source)
+        there = facts.charges(cloud, hop.instance, hop.dest)
+        # What is charged on both sides is a shared pool: the move costs it nothing.
+        for limit in there.keys() - here.keys():
+            arrivals.setdefault(limit, {})[position] = there[limit]
+        for limit in here.keys() - there.keys():
+            departures.setdefault(limit, {})[position] = here[limit]
+    rows = sorted(
+        (
+            flight.Row(
+                key=limit,
+                capacity=facts.capacity(cloud, limit),
+                load=load.get(limit, 0),
+                arrivals=arrived,
+                departures=departures.get(limit, {}),
+            )
+            for limit, arrived in arrivals.items()
+        ),
+        # Of rules that one migration breaks at once, a host's totals speak first.
+        key=lambda row: (facts.KIND_ORDER.index(row.key[0]), row.key),
+    )
+    excess = flight.first_excess(rows, depends_on)
+    if excess is None:
+        return
+    ids = [migration["id"] for migration in plan["migrations"]]
+    raise broken.Broken(
+        facts.KIND_OF[excess.row.key[0]],
+        ids[excess.position],
+        f'instance "{hops[excess.position].instance}": {facts.describe(cloud, excess.row.key)} '
+        f"would be charged {excess.charged} of {excess.row.capacity} "
+        f"(charged in the snapshot: {excess.row.load}) "
+        f"with in flight: {_few(ids, excess.in_flight)}; "
+        f"confirmed: {_few(ids, excess.confirmed)}",
+    )
+
+
+def _few(ids: list[str], positions: list[int]) -> str:
+    """Name some migrations; a line must stay a line."""
+    shown = ", ".join(ids[position] for position in positions[:8])
+    rest = f" and {len(positions) - 8} more" if len(positions) > 8 else ""
+    return shown + rest if positions else "none"
+
+
+def _read(path: str) -> bytes:
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise exceptions.InputError(f"{path}: cannot be read: {error.strerror}") from error

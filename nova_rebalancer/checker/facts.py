@@ -1,0 +1,454 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cloud that a snapshot document describes, as the rules need it.
+
+Everything that can be full is a *limit*, a tuple whose first word tells what it is::
+
+    ("host", host id, resource)         a host's own inventory
+    ("pool", pool id, resource)         a shared inventory
+    ("cell", host id, cell, resource)   a NUMA cell of a host
+    ("group", group id, host id)        members of an anti-affinity group on one host
+
+and has one whole-number capacity.  An instance at a place charges some of them.
+"""
+
+import collections
+from collections.abc import Mapping
+import dataclasses
+import math
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.checker import documents
+
+Limit = tuple[str | int, ...]
+
+KIND_OF: Mapping[str | int, str] = {
+    "host": "capacity",
+    "pool": "capacity",
+    "cell": "numa",
+    "group": "anti_affinity",
+}
+"""The rule that a full limit violates."""
+
+KIND_ORDER: tuple[str | int, ...] = tuple(KIND_OF)
+
+MIGRATABLE_STATUSES = ("ACTIVE", "PAUSED")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a provider offers of one resource, and in which portions (None: any size)."""
+
+    capacity: int
+    total: int
+    min_unit: int
+    max_unit: int | None
+    step_size: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Host:
+    """A host with the inventories it has, pools included.
+
+    Attributes
+    ----------
+    unusable
+        "disabled" or "down"; empty when it is neither.
+    rows
+        The limit that each resource is charged to.
+    cells
+        Capacity of each NUMA cell by its id; empty when the cells are not known.
+    listed
+        The cell ids that the document gives, known or not.
+    """
+
+    id: str
+    name: str
+    az: str | None
+    unusable: str
+    inventories: Mapping[str, Inventory]
+    rows: Mapping[str, Limit]
+    cells: Mapping[int, Mapping[str, int]]
+    listed: frozenset[int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance.
+
+    Attributes
+    ----------
+    fixed
+        Why it is not migrated; empty when it may be.
+    guests
+        What each guest NUMA cell takes; None without a NUMA topology.
+    allowed
+        Ids of hosts it may be on; None: any.
+    """
+
+    id: str
+    fixed: str
+    allocations: Mapping[str, int]
+    guests: tuple[Mapping[str, int], ...] | None
+    allowed: frozenset[str] | None
+    exclusive: tuple[str, ...]
+    together: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """A host id and the host cell of each guest cell; None: no topology, or cell not known."""
+
+    host: str
+    cells: tuple[int | None, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cloud:
+    """A snapshot.
+
+    Attributes
+    ----------
+    pools
+        Inventories of each pool by resource.
+    also_at
+        Other places where running migrations charge an instance.
+    groups
+        Members of each hard affinity or anti-affinity group.
+    most_per_host
+        How many members of such a group one host may have; for anti-affinity.
+    """
+
+    document: documents.Document
+    sha256: str
+    pools: Mapping[str, Mapping[str, Inventory]]
+    hosts: Mapping[str, Host]
+    by_service: Mapping[str, Host]
+    instances: Mapping[str, Instance]
+    placement: Mapping[str, Place]
+    also_at: Mapping[str, tuple[Place, ...]]
+    groups: Mapping[str, frozenset[str]]
+    most_per_host: Mapping[str, int]
+
+
+def charges(cloud: Cloud, instance_id: str, place: Place) -> dict[Limit, int]:
+    """Return what the instance charges at ``place``; every amount is above 0."""
+    instance, host = cloud.instances[instance_id], cloud.hosts[place.host]
+    charged: dict[Limit, int] = {}
+    for resource, amount in instance.allocations.items():
+        if amount and resource in host.rows:
+            charged[host.rows[resource]] = amount
+    guests = () if place.cells is None else zip(place.cells, instance.guests or (), strict=True)
+    for cell, guest in guests:
+        if cell is None or cell not in host.cells:
+            continue
+        for resource, amount in guest.items():
+            if amount and resource in host.cells[cell]:
+                charged["cell", host.id, cell, resource] = amount
+    for group in instance.exclusive:
+        charged["group", group, host.id] = 1
+    return charged
+
+
+def capacity(cloud: Cloud, limit: Limit) -> int:
+    """Return the most that may be charged to ``limit``."""
+    what, owner, *rest = limit
+    if what == "group":
+        return cloud.most_per_host[str(owner)]
+    if what == "cell":
+        return cloud.hosts[str(owner)].cells[int(rest[0])][str(rest[1])]
+    if what == "pool":
+        return cloud.pools[str(owner)][str(rest[0])].capacity
+    return cloud.hosts[str(owner)].inventories[str(rest[0])].capacity
+
+
+def load(cloud: Cloud, placement: Mapping[str, Place]) -> dict[Limit, int]:
+    """Return what is charged when all instances are at ``placement``."""
+    total: collections.Counter[Limit] = collections.Counter()
+    for name, place in placement.items():
+        charged = charges(cloud, name, place)
+        for other in cloud.also_at.get(name, ()):
+            charged = {**charges(cloud, name, other), **charged}
+        for limit, amount in charged.items():
+            total[limit] += amount
+    return dict(total)
+
+
+def describe(cloud: Cloud, limit: Limit) -> str:
+    """Name a limit for people."""
+    what, owner, *rest = limit
+    if what == "pool":
+        return f'shared pool "{owner}" {rest[0]}'
+    if what == "group":
+        host = cloud.hosts[str(rest[0])]
+        return f'host "{host.name}" members of anti-affinity group "{owner}"'
+    name = cloud.hosts[str(owner)].name
+    if what == "cell":
+        return f'host "{name}" NUMA cell {rest[0]} {rest[1]}'
+    return f'host "{name}" {rest[0]}'
+
+
+def read(data: bytes, name: str) -> Cloud:
+    """Return the cloud of the snapshot document ``data``; errors call it ``name``.
+
+    Raises
+    ------
+    InputError
+        If it is not a sound snapshot document.
+    """
+    try:
+        document, sha256 = documents.decode(data)
+        documents.conform(document, documents.SNAPSHOT_FORMAT, "snapshot-1.json")
+        assert isinstance(document, dict)
+        return _cloud(document, sha256)
+    except documents.Malformed as error:
+        raise exceptions.InputError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+def _cloud(document: documents.Document, sha256: str) -> Cloud:
+    pools = {
+        pool["id"]: _inventories(pool, ["pools", i])
+        for i, pool in _unique(document, "pools").items()
+    }
+    hosts = {
+        host["id"]: _host(host, pools, ["hosts", i])
+        for i, host in _unique(document, "hosts").items()
+    }
+    by_service: dict[str, Host] = {}
+    for i, host in enumerate(hosts.values()):
+        if host.name in by_service:
+            raise documents.Malformed(
+                ["hosts", i], f'another host has the service host "{host.name}" too'
+            )
+        by_service[host.name] = host
+    entries = _unique(document, "instances")
+    known = {entry["id"] for entry in entries.values()}
+    groups: dict[str, frozenset[str]] = {}
+    exclusive: dict[str, list[str]] = collections.defaultdict(list)
+    together: dict[str, list[str]] = collections.defaultdict(list)
+    most: dict[str, int] = {}
+    for i, group in _unique(document, "server_groups").items():
+        for member in group["members"]:
+            if member not in known:
+                raise documents.Malformed(
+                    ["server_groups", i, "members"], f'no instance "{member}" in the snapshot'
+                )
+        lists = {"anti-affinity": exclusive, "affinity": together}.get(group["policy"])
+        if lists is None:  # The soft policies are wishes, not rules.
+            continue
+        groups[group["id"]] = frozenset(group["members"])
+        most[group["id"]] = int(group.get("max_server_per_host", 1))
+        for member in groups[group["id"]]:
+            lists[member].append(group["id"])
+    also_at, migrating = _running(document, hosts, entries)
+    instances: dict[str, Instance] = {}
+    placement: dict[str, Place] = {}
+    for i, entry in entries.items():
+        instance, place = _instance(entry, hosts, ["instances", i], entry["id"] in migrating)
+        instances[instance.id] = dataclasses.replace(
+            instance,
+            exclusive=tuple(exclusive[instance.id]),
+            together=tuple(together[instance.id]),
+        )
+        placement[instance.id] = place
+    return Cloud(
+        document=document,
+        sha256=sha256,
+        pools=pools,
+        hosts=hosts,
+        by_service=by_service,
+        instances=instances,
+        placement=placement,
+        also_at=also_at,
+        groups=groups,
+        most_per_host=most,
+    )
+
+
+def _inventories(entry: documents.Document, path: list[str | int]) -> dict[str, Inventory]:
+    found = {}
+    for resource, values in entry["inventories"].items():
+        total, reserved = int(values["total"]), int(values.get("reserved", 0))
+        if reserved > total:
+            raise documents.Malformed(
+                [*path, "inventories", resource],
+                f'"{entry["id"]}" has negative capacity (total {total}, reserved {reserved})',
+            )
+        largest = values.get("max_unit")
+        found[resource] = Inventory(
+            # Placement refuses used + asked > (total - reserved) * ratio: for whole amounts
+            # the largest that passes is the floor.
+            capacity=math.floor((total - reserved) * values.get("allocation_ratio", 1.0)),
+            total=total,
+            min_unit=int(values.get("min_unit", 1)),
+            max_unit=None if largest is None else int(largest),
+            step_size=int(values.get("step_size", 1)),
+        )
+    return found
+
+
+def _host(
+    entry: documents.Document,
+    pools: Mapping[str, Mapping[str, Inventory]],
+    path: list[str | int],
+) -> Host:
+    inventories = _inventories(entry, path)
+    rows: dict[str, Limit] = {resource: ("host", entry["id"], resource) for resource in inventories}
+    for resource, pool in entry.get("shared", {}).items():
+        if pool not in pools:
+            raise documents.Malformed(
+                [*path, "shared", resource], f'no pool "{pool}" in the snapshot'
+            )
+        if resource in pools[pool]:
+            inventories[resource] = pools[pool][resource]
+            rows[resource] = ("pool", pool, resource)
+    numa = entry.get("numa")
+    cells: dict[int, Mapping[str, int]] = {}
+    for i, cell in enumerate(numa["cells"] if numa else ()):
+        if cell["id"] in cells:
+            raise documents.Malformed(
+                [*path, "numa", "cells", i], f'host "{entry["id"]}" has cell {cell["id"]} twice'
+            )
+        cells[int(cell["id"])] = _amounts(cell["capacity"])
+    listed = frozenset(cells)
+    if numa and numa["provenance"] == "unknown":
+        cells = {}
+    unusable = ""
+    if entry.get("status", "enabled") != "enabled":
+        unusable = "disabled"
+    elif entry.get("state", "up") != "up":
+        unusable = "down"
+    return Host(
+        id=entry["id"],
+        name=entry.get("service_host") or entry["id"],
+        az=entry.get("az"),
+        unusable=unusable,
+        inventories=inventories,
+        rows=rows,
+        cells=cells,
+        listed=listed,
+    )
+
+
+def _instance(
+    entry: documents.Document,
+    hosts: Mapping[str, Host],
+    path: list[str | int],
+    migrating: bool,
+) -> tuple[Instance, Place]:
+    name, host_id = entry["id"], entry["host"]
+    host = hosts.get(host_id)
+    if host is None:
+        raise documents.Malformed([*path, "host"], f'"{name}" is on unknown host "{host_id}"')
+    allowed = entry.get("allowed_hosts")
+    for other in allowed or ():
+        if other not in hosts:
+            raise documents.Malformed(
+                [*path, "allowed_hosts"], f'"{name}" may be on unknown host "{other}"'
+            )
+    allocations = _amounts(entry["allocations"])
+    topology = entry.get("numa")
+    guests: tuple[Mapping[str, int], ...] | None = None
+    cells: tuple[int | None, ...] | None = None
+    if topology is not None:
+        guests = tuple(_amounts(guest["resources"]) for guest in topology)
+        cells = tuple(None if g["cell"] is None else int(g["cell"]) for g in topology)
+        _topology(name, host, guests, cells, allocations, [*path, "numa"])
+    return (
+        Instance(
+            id=name,
+            fixed=_fixed(entry, host, migrating),
+            allocations=allocations,
+            guests=guests,
+            allowed=None if allowed is None else frozenset(allowed),
+            exclusive=(),
+            together=(),
+        ),
+        Place(host_id, cells),
+    )
+
+
+def _topology(
+    name: str,
+    host: Host,
+    guests: tuple[Mapping[str, int], ...],
+    cells: tuple[int | None, ...],
+    allocations: Mapping[str, int],
+    path: list[str | int],
+) -> None:
+    """Refuse a guest topology that cannot be."""
+    known = [cell for cell in cells if cell is not None]
+    for cell in known:
+        if cell not in host.listed:
+            raise documents.Malformed(
+                path,
+                f'"{name}" is on cell {cell} of host "{host.id}", whose cells are '
+                f"{sorted(host.listed)}",
+            )
+    if len(set(known)) < len(known):
+        raise documents.Malformed(path, f'two guest cells of "{name}" share a host cell: {known}')
+    for resource in sorted({resource for guest in guests for resource in guest}):
+        asked = sum(guest.get(resource, 0) for guest in guests)
+        if asked > allocations.get(resource, 0):
+            raise documents.Malformed(
+                path,
+                f'guest cells of "{name}" take {asked} {resource}, '
+                f"its allocation is {allocations.get(resource, 0)}",
+            )
+
+
+def _fixed(entry: documents.Document, host: Host, migrating: bool) -> str:
+    """Say why an instance is not migrated; empty when it may be."""
+    status, task_state = entry.get("status", "ACTIVE"), entry.get("task_state")
+    if not entry.get("allow_migration", True):
+        return "does not allow migration"
+    if host.unusable:
+        return f'is on host "{host.name}", which is {host.unusable}'
+    if status not in MIGRATABLE_STATUSES:
+        return f"is {status}, not {' or '.join(MIGRATABLE_STATUSES)}"
+    if task_state is not None:
+        return f'is busy (task state "{task_state}")'
+    if entry.get("locked", False):
+        return "is locked"
+    return "is being migrated already" if migrating else ""
+
+
+def _running(
+    document: documents.Document,
+    hosts: Mapping[str, Host],
+    entries: Mapping[int, documents.Document],
+) -> tuple[dict[str, tuple[Place, ...]], set[str]]:
+    """Where running migrations charge their instances besides where they are."""
+    home = {entry["id"]: entry["host"] for entry in entries.values()}
+    also_at: dict[str, tuple[Place, ...]] = {}
+    for i, running in enumerate(document.get("running_migrations", ())):
+        name = running["instance"]
+        if name not in home:
+            raise documents.Malformed(
+                ["running_migrations", i, "instance"], f'no instance "{name}" in the snapshot'
+            )
+        for end in ("source", "dest"):
+            if running[end] not in hosts:
+                raise documents.Malformed(
+                    ["running_migrations", i, end], f'no host "{running[end]}" in the snapshot'
+                )
+            # Which cells it takes there is not known: they are not charged.
+            place = Place(running[end], None)
+            if running[end] != home[name]:
+                also_at[name] = tuple({*also_at.get(name, ()), place})
+    return also_at, {running["instance"] for running in document.get("running_migrations", ())}
+
+
+def _amounts(entry: Mapping[str, int]) -> dict[str, int]:
+    # The schema lets 4.0 pass for 4.
+    return {resource: int(amount) for resource, amount in entry.items()}
+
+
+def _unique(document: documents.Document, key: str) -> dict[int, documents.Document]:
+    """Return the entries of ``key`` by position, or refuse an id that occurs twice."""
+    seen: dict[str, int] = {}
+    for i, entry in enumerate(document.get(key, ())):
+        if seen.setdefault(entry["id"], i) != i:
+            raise documents.Malformed(
+                [key, i], f'the id "{entry["id"]}" is that of {key}[{seen[entry["id"]]}] too'
+            )
+    return dict(enumerate(document.get(key, ())))

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-rebalance plan``: from a snapshot to an ordered, checked plan; nothing is changed."""
+
+import argparse
+from collections.abc import Sequence
+import logging
+from typing import Any
+
+from cliff import lister
+
+from nova_rebalancer import exceptions
+
+LOG = logging.getLogger(__name__)
+
+COLUMNS = ("id", "instance", "source", "dest", "memory_mib", "wave", "rate_after", "why")
+
+
+class Plan(lister.Lister):
+    """Compute a better placement and a safe order of live migrations to reach it.
+
+    Nothing is changed: this is the dry run. The table lists the migrations in an order that can
+    be carried out, the goal's value after each, and why. With -f json the plan document itself
+    is printed, the same that --output writes for other programs and for "nova-rebalance apply".
+    Ctrl-C ends the search with the best plan found so far.
+    """
+
+    exit_code = 0
+
+    _epilog = (
+        "Examples: nova-rebalance plan --demo; nova-rebalance plan --snapshot cloud.json.gz "
+        "--max-migrations 20 --output plan.json. Exit codes: 0 a plan, 1 error, 2 usage, "
+        "3 nothing worth doing, 130 interrupted before there was a plan."
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add what shapes a plan to the options of a list."""
+        parser = super().get_parser(prog_name)
+        source = parser.add_mutually_exclusive_group(required=True)
+        source.add_argument(
+            "--snapshot", metavar="FILE", help="plan for this snapshot document, gzip or not"
+        )
+        source.add_argument(
+            "--demo", action="store_true", help="plan for a made-up cloud in memory"
+        )
+        parser.add_argument(
+            "--demo-hosts",
+            metavar="N",
+            type=_at_least(4),
+            default=60,
+            help="hosts of the made-up cloud (default 60)",
+        )
+        parser.add_argument(
+            "--demo-seed",
+            metavar="N",
+            type=_at_least(0),
+            default=0,
+            help="which made-up cloud (default 0)",
+        )
+        parser.add_argument(
+            "--goal",
+            default="fragmentation",
+            help="what to lower; fragmentation: the share of free cores that no instance of "
+            "--fragment-cores cores can use (default fragmentation)",
+        )
+        parser.add_argument(
+            "--fragment-cores",
+            metavar="X",
+            type=_at_least(1),
+            help="cores of the instance that free capacity should have room for (default 16)",
+        )
+        parser.add_argument(
+            "--planner",
+            help="auto, mip (exact, with a bound) or greedy (at once, no bound); default auto",
+        )
+        parser.add_argument(
+            "--max-migrations",
+            metavar="N",
+            type=_at_least(0),
+            help="most migrations, intermediate stops included (default 50)",
+        )
+        parser.add_argument(
+            "--time-limit",
+            metavar="S",
+            type=_seconds,
+            help="seconds for planning and path-finding (default 30; none with --work-limit)",
+        )
+        parser.add_argument(
+            "--work-limit",
+            metavar="N",
+            type=_at_least(0),
+            help="limit of solver work instead of time: the same plan on every machine",
+        )
+        parser.add_argument(
+            "--seed", metavar="N", type=_at_least(0), help="start of random numbers (default 0)"
+        )
+        parser.add_argument("--output", metavar="FILE", help="write the plan document here")
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """Make the plan; its migrations as rows."""
+        import datetime
+        import importlib.metadata
+        import uuid
+
+        from nova_rebalancer import controller
+        from nova_rebalancer.cmd import progress
+        from nova_rebalancer.cmd import settings
+        from nova_rebalancer.collect import document
+        from nova_rebalancer.collect import files
+        from nova_rebalancer.model import plan_document
+        from nova_rebalancer.model import target
+
+        conf = settings.load(self.app_args.config_file)
+        options = settings.options(conf, parsed_args)
+        if parsed_args.demo:
+            from nova_rebalancer.sim import demo
+
+            data = demo.document(parsed_args.demo_seed, parsed_args.demo_hosts)
+            snapshot, sha256 = document.loads(data, "the demo cloud")
+        else:
+            snapshot, sha256 = document.load(parsed_args.snapshot)
+        for lack in snapshot.missing:
+            raise exceptions.InputError(
+                f"{parsed_args.snapshot}: the snapshot is not whole: {lack.what} is missing "
+                f"({lack.reason}); take a new one"
+            )
+        with progress.Progress(self.app.stderr, options.time_limit_s) as watch:
+            plan = controller.run(snapshot, sha256, options, watch)
+        written = plan_document.document(
+            plan,
+            str(uuid.uuid4()),
+            datetime.datetime.now(datetime.UTC),
+            conf.planner.plan_expires_s,
+            {name: importlib.metadata.version(name) for name in ("nova-rebalancer", "ortools")},
+        )
+        if watch.interrupted and not plan.path.migrations:
+            self.exit_code = 130
+            LOG.error("interrupted before there was a plan")
+        elif not plan.path.migrations:
+            self.exit_code = 3
+        self._document = plan_document.dumps(written)
+        if parsed_args.output and self.exit_code != 130:
+            files.write_bytes(parsed_args.output, self._document)
+        self._say(plan, written, target.OPTIMAL)
+        rows = [
+            (
+                item["id"],
+                _named(item["instance"], names),
+                _place(item["source"], item["source_numa"]),
+                _place(item["dest"], item["dest_numa"]),
+                item["memory_mib"],
+                item["wave"],
+                round(item["value_after"], 4),
+                item["reason"]["text"],
+            )
+            for names in [{one.id: one.name for one in snapshot.instances}]
+            for item in written["migrations"]
+        ]
+        return COLUMNS, rows
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Sequence[Sequence[Any]],
+    ) -> int:
+        """Print the table; for -f json the document as it is."""
+        if self.exit_code == 130:
+            return 0
+        if parsed_args.formatter == "json":
+            self.app.stdout.write(self._document.decode())
+            return 0
+        if not data and parsed_args.formatter == "table":
+            return 0
+        result: int = super().produce_output(parsed_args, column_names, data)
+        return result
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run, and answer with our exit code, where cliff would always say 0."""
+        return super().run(parsed_args) or self.exit_code
+
+    def _say(self, plan: Any, written: dict[str, Any], optimal: str) -> None:
+        """Say on stderr what a person wants to know before reading the table."""
+        for name, resource, used, capacity in plan.start.overfull():
+            LOG.warning("%s is overfull: %s %d of %d", name, resource, used, capacity)
+        if written["unreachable"]:
+            first = written["unreachable"][0]
+            LOG.warning(
+                "%d instances cannot be where they should; the first: %s",
+                len(written["unreachable"]),
+                first["reason"]["text"],
+            )
+        goal = written["objective"]
+        bound = "none" if goal["bound"] is None else f"{goal['bound']:.4f}"
+        head = f"{goal['name']} {goal['before']:.4f} -> {goal['after']:.4f} (bound {bound}"
+        head += ", proven optimal)" if plan.status == optimal else f", {plan.status})"
+        count = len(plan.path.migrations)
+        if not count:
+            print(f"nothing worth doing: {head}", file=self.app.stderr)
+            return
+        minutes = plan.path.makespan_s / 60
+        print(
+            f"{head}: {count} migrations, {plan.memory_mib / 1024:.0f} GiB to copy, about "
+            f"{minutes:.1f} min; {len(written['excluded'])} instances excluded; "
+            f"planned in {plan.runtime_s:.1f} s",
+            file=self.app.stderr,
+        )
+
+
+def _named(instance: str, names: dict[str, str | None]) -> str:
+    return names.get(instance) or instance
+
+
+def _place(host: str, cells: list[int | None] | None) -> str:
+    """Write a host with its NUMA cells: ``pm_3:0`` or ``pm_3:0+1``."""
+    if cells is None:
+        return host
+    return host + ":" + "+".join("?" if cell is None else str(cell) for cell in cells)
+
+
+def _at_least(least: int) -> Any:
+    def whole(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return whole
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value

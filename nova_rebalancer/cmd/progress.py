@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees while a plan is made, and how Ctrl-C asks for what there is."""
+
+import signal
+import threading
+import time
+import types
+from typing import Any
+from typing import TextIO
+
+import tqdm
+
+from nova_rebalancer.plan import base
+
+TICK_S = 0.2
+
+
+class Progress(base.Watch):
+    """A bar with the incumbent and the bound on a terminal; nothing elsewhere.
+
+    As a context manager it also takes SIGINT: the first one asks the planner to end with the
+    best plan it has, the second one interrupts as usual.
+    """
+
+    def __init__(self, stream: TextIO, time_limit_s: float | None) -> None:
+        self.interrupted = False
+        self._stop = threading.Event()
+        self._incumbent: float | None = None
+        self._bound: float | None = None
+        self._began = time.monotonic()
+        self._limit_s = time_limit_s
+        self._bar: tqdm.tqdm[Any] | None = None
+        self._ticker: threading.Thread | None = None
+        self._previous: Any = None
+        if stream.isatty():
+            self._bar = tqdm.tqdm(
+                total=time_limit_s,
+                file=stream,
+                desc="planning",
+                leave=False,
+                bar_format="{desc} {bar:24} {n:.0f} s of {total:.0f} s{postfix}"
+                if time_limit_s
+                else "{desc} {n:.0f} s{postfix}",
+            )
+
+    def incumbent(self, value: float) -> None:
+        """Keep the best value."""
+        if self._incumbent is None or value < self._incumbent:
+            self._incumbent = value
+
+    def bound(self, value: float) -> None:
+        """Keep the best bound."""
+        if self._bound is None or value > self._bound:
+            self._bound = value
+
+    def stopped(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.interrupted
+
+    def __enter__(self) -> "Progress":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._interrupt)
+        if self._bar is not None:
+            self._ticker = threading.Thread(target=self._tick, daemon=True)
+            self._ticker.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._ticker is not None:
+            self._ticker.join()
+        if self._bar is not None:
+            self._bar.close()
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _interrupt(self, number: int, frame: types.FrameType | None) -> None:
+        self.interrupted = True
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _tick(self) -> None:
+        assert self._bar is not None
+        while not self._stop.wait(TICK_S):
+            gone = time.monotonic() - self._began
+            self._bar.n = gone if self._limit_s is None else min(gone, self._limit_s)
+            known = [
+                f"{word} {value:.4f}"
+                for word, value in (("best", self._incumbent), ("bound", self._bound))
+                if value is not None
+            ]
+            if self.interrupted:
+                known.append("stopping")
+            self._bar.set_postfix_str(", ".join(known))

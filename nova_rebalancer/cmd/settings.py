@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an option's value comes from: the command line, else configuration files, else us."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from oslo_config import cfg
+
+from nova_rebalancer import conf as our_conf
+from nova_rebalancer import controller
+from nova_rebalancer import exceptions
+
+
+def load(files: Sequence[str] | None) -> Any:
+    """Read configuration files and return the options.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or cannot be understood.
+    """
+    conf = cfg.ConfigOpts()
+    our_conf.register(conf)
+    try:
+        # Only what is named: a dry run from a laptop must not change with what lies in /etc.
+        conf(args=[], project="nova-rebalancer", default_config_files=list(files or []))
+        for group in our_conf.GROUPS:
+            for option in group.OPTIONS:
+                conf[group.GROUP.name][option.dest]
+    except (cfg.Error, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise exceptions.InputError(f"configuration: {text}") from None
+    return conf
+
+
+def options(conf: Any, given: argparse.Namespace) -> controller.Options:
+    """Merge what was ``given`` on the command line over ``conf``."""
+
+    def pick(value: Any, default: Any) -> Any:
+        return default if value is None else value
+
+    if given.time_limit is None and given.work_limit is not None:
+        time_limit_s = None
+    else:
+        time_limit_s = pick(given.time_limit, conf.planner.time_limit_s)
+    return controller.Options(
+        goal=given.goal,
+        fragment_cores=pick(given.fragment_cores, conf.fragmentation.cores),
+        planner=pick(given.planner, conf.planner.planner),
+        max_migrations=pick(given.max_migrations, conf.planner.max_migrations),
+        time_limit_s=time_limit_s,
+        work_limit=given.work_limit,
+        seed=pick(given.seed, conf.planner.seed),
+        migration_rate_mibps=conf.path.migration_rate_mibps,
+        host_outgoing=conf.path.host_outgoing,
+        host_incoming=conf.path.host_incoming,
+        demo={"seed": given.demo_seed, "hosts": given.demo_hosts} if given.demo else None,
+    )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot without the names in it, to show to others."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import hashlib
+import hmac
+import re
+from typing import Any
+
+# Extra specs whose keys and values are words of Nova, not of the operator.
+_KEPT_EXTRA_SPECS = frozenset(
+    {
+        "hw:cpu_policy",
+        "hw:cpu_thread_policy",
+        "hw:mem_page_size",
+        "hw:numa_nodes",
+        "hw:pci_numa_affinity_policy",
+    }
+)
+
+
+def anonymise(snapshot: dict[str, Any], key: bytes | None = None) -> dict[str, Any]:
+    """Replace every name in a snapshot by a pseudonym; plans stay as good as they were.
+
+    Replaced, the same name by the same pseudonym at all its places: the cloud, region, ids,
+    service hosts and hypervisor names of hosts, pools, AZs, racks, Nova cells, aggregates, ids of
+    instances, server groups, projects, ids and names of flavors, custom traits and custom
+    resource classes.
+
+    Dropped: names of instances and server groups, metadata, tags, reasons for disabling, other
+    extra specs than five ``hw:`` ones, the text of what is missing, ``meta``.
+
+    Kept: every amount, capacity, NUMA layout and measured use, states, standard traits and
+    resource classes, policies, provenances, ``allow_migration`` and ``locked``, the order of the
+    lists, ``taken_at`` and ``launched_at``.  Someone who knows the cloud may recognise it by
+    these; times and sizes are what a plan is made of.
+
+    Parameters
+    ----------
+    snapshot
+        A sound snapshot document; it is not changed.
+    key
+        None numbers the names in the order they occur (``host-0001``).  A secret key makes
+        pseudonyms out of the names by HMAC (``host-3f9a0c12de71``), so that several snapshots of
+        one cloud can be compared; whoever has the key can test a guessed name.
+
+    Returns
+    -------
+    dict
+        The new document.  The map from names to pseudonyms is not kept anywhere.
+    """
+    return _document(snapshot, _Pseudonyms(key))
+
+
+class _Pseudonyms:
+    """The map from names to pseudonyms, for as long as one document is rewritten."""
+
+    def __init__(self, key: bytes | None) -> None:
+        self._key = key
+        self._by_name: dict[tuple[str, str], str] = {}
+        self._count: dict[str, int] = {}
+
+    def of(self, kind: str, name: str) -> str:
+        """Pseudonym of a name among the names of its kind."""
+        if (kind, name) not in self._by_name:
+            self._count[kind] = self._count.get(kind, 0) + 1
+            self._by_name[kind, name] = f"{kind}-{self._suffix(kind, name)}"
+        return self._by_name[kind, name]
+
+    def maybe(self, kind: str, name: str | None) -> str | None:
+        """Pseudonym of a name that may be missing."""
+        return None if name is None else self.of(kind, name)
+
+    def each(self, kind: str, names: Iterable[str]) -> list[str]:
+        """Pseudonyms of several names, in their order."""
+        return [self.of(kind, name) for name in names]
+
+    def custom(self, kind: str, name: str) -> str:
+        """Custom traits and resource classes get other names, standard ones keep theirs."""
+        if not name.startswith("CUSTOM_"):
+            return name
+        return "CUSTOM_" + re.sub("[^A-Z0-9]", "_", self.of(kind, name).upper())
+
+    def keys(self, by_resource: Mapping[str, Any]) -> dict[str, Any]:
+        """A mapping by resource class with the classes' new names."""
+        return {self.custom("resource", name): value for name, value in by_resource.items()}
+
+    def _suffix(self, kind: str, name: str) -> str:
+        if self._key is None:
+            return f"{self._count[kind]:04d}"
+        text = f"{kind}\0{name}".encode()
+        # 48 bits: among 200,000 names two are the same with a probability below 1 in 10,000.
+        return hmac.digest(self._key, text, hashlib.sha256).hex()[:12]
+
+
+def _document(snapshot: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    # Every key is named here, so one added to the format later is left out, not let through.
+    return {
+        "format": snapshot["format"],
+        "cloud": names.of("cloud", snapshot["cloud"]),
+        "region": names.maybe("region", snapshot.get("region")),
+        "taken_at": snapshot["taken_at"],
+        "numa_choice": snapshot["numa_choice"],
+        "hosts": [_host(host, names) for host in snapshot["hosts"]],
+        "pools": [
+            {
+                "id": names.of("pool", pool["id"]),
+                "inventories": names.keys(pool["inventories"]),
+            }
+            for pool in snapshot.get("pools", ())
+        ],
+        "flavors": [_flavor(flavor, names) for flavor in snapshot.get("flavors", ())],
+        "instances": [_instance(instance, names) for instance in snapshot["instances"]],
+        "server_groups": [
+            _server_group(group, names) for group in snapshot.get("server_groups", ())
+        ],
+        "aggregates": [
+            {
+                "name": names.of("aggregate", aggregate["name"]),
+                "hosts": names.each("host", aggregate["hosts"]),
+            }
+            for aggregate in snapshot.get("aggregates", ())
+        ],
+        "running_migrations": [
+            {
+                **_kept(migration, ("status",)),
+                "instance": names.of("instance", migration["instance"]),
+                "source": names.of("host", migration["source"]),
+                "dest": names.of("host", migration["dest"]),
+            }
+            for migration in snapshot.get("running_migrations", ())
+        ],
+        "missing": [
+            {"what": names.of("missing", missing["what"]), "reason": "left out"}
+            for missing in snapshot.get("missing", ())
+        ],
+    }
+
+
+def _host(host: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    result = {
+        "id": names.of("host", host["id"]),
+        "service_host": names.maybe("service", host.get("service_host")),
+        "hypervisor_hostname": names.maybe("hypervisor", host.get("hypervisor_hostname")),
+        "az": names.maybe("az", host.get("az")),
+        **_kept(host, ("status", "state")),
+        "traits": [names.custom("trait", trait) for trait in host.get("traits", ())],
+        "inventories": names.keys(host["inventories"]),
+        "shared": names.keys(
+            {name: names.of("pool", pool) for name, pool in host.get("shared", {}).items()}
+        ),
+    }
+    if host.get("numa") is not None:
+        result["numa"] = {
+            "provenance": host["numa"]["provenance"],
+            "cells": [
+                {"id": cell["id"], "capacity": names.keys(cell["capacity"])}
+                for cell in host["numa"]["cells"]
+            ],
+        }
+    for fact in ("rack", "cell"):
+        if host.get(fact) is not None:
+            result[fact] = {
+                "provenance": host[fact]["provenance"],
+                "value": names.maybe(fact, host[fact]["value"]),
+            }
+    return result
+
+
+def _flavor(flavor: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    return {
+        "id": names.of("flavor-id", flavor["id"]),
+        "name": names.of("flavor", flavor["name"]),
+        "resources": names.keys(flavor.get("resources", {})),
+        "extra_specs": _kept(flavor.get("extra_specs", {}), sorted(_KEPT_EXTRA_SPECS)),
+    }
+
+
+def _instance(instance: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    result = {
+        "id": names.of("instance", instance["id"]),
+        "project": names.maybe("project", instance.get("project")),
+        "flavor": names.maybe("flavor", instance.get("flavor")),
+        "host": names.of("host", instance["host"]),
+        **_kept(instance, ("status", "task_state", "locked", "allow_migration", "launched_at")),
+        "allocations": names.keys(instance["allocations"]),
+        "usage": names.keys(instance.get("usage", {})),
+    }
+    if instance.get("allowed_hosts") is not None:
+        result["allowed_hosts"] = names.each("host", instance["allowed_hosts"])
+    if instance.get("numa") is not None:
+        result["numa"] = [
+            {"cell": guest["cell"], "resources": names.keys(guest["resources"])}
+            for guest in instance["numa"]
+        ]
+    return result
+
+
+def _server_group(group: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    return {
+        "id": names.of("group", group["id"]),
+        "project": names.maybe("project", group.get("project")),
+        **_kept(group, ("policy", "max_server_per_host")),
+        "members": names.each("instance", group["members"]),
+    }
+
+
+def _kept(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: values[key] for key in keys if key in values}

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The snapshot document: facts recorded as JSON."""
+
+import collections
+from collections.abc import Iterable
+from collections.abc import Iterator
+import hashlib
+import re
+from typing import Any
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.collect import files
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model import schema
+
+FORMAT = "nova-rebalancer-snapshot"
+VERSION = 1
+
+
+def load(path: str) -> tuple[cloud.Snapshot, str]:
+    """Read the snapshot document in the file ``path``, gzip or not.
+
+    Returns
+    -------
+    tuple
+        The snapshot, and the sha256 of the document's bytes (after gunzip) in hex.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or its content is not a sound snapshot.
+    """
+    return loads(files.read_bytes(path), path)
+
+
+def loads(data: bytes, name: str) -> tuple[cloud.Snapshot, str]:
+    """Read a snapshot document from ``data``; ``name`` stands for it in errors."""
+    document = files.parse_json(data, name)
+    found = problems(document, 1)
+    if found:
+        raise exceptions.InputError(f"{name}: {found[0]}")
+    return _snapshot(document), hashlib.sha256(data).hexdigest()
+
+
+def problems(document: Any, limit: int = 10) -> list[str]:
+    """Say what keeps ``document`` from being a sound snapshot, at most ``limit`` lines."""
+    version = _version_problem(document)
+    if version:
+        return [version]
+    found = schema.problems(schema.SNAPSHOT, document, limit)
+    if found:
+        return found
+    result = []
+    for text in _meaning_problems(document):
+        result.append(text)
+        if len(result) == limit:
+            break
+    return result
+
+
+def _version_problem(document: Any) -> str | None:
+    """Refuse other formats and newer versions before the schema speaks of details."""
+    if not isinstance(document, dict):
+        return "the document: not a JSON object"
+    match = re.fullmatch(rf"{FORMAT}/([0-9]{{1,9}})", str(document.get("format")))
+    if match is None:
+        return f'format: {document.get("format")!r} is not "{FORMAT}/{VERSION}"'
+    if int(match[1]) > VERSION:
+        return (
+            f"format: version {match[1]} is newer than {VERSION}, the newest this program "
+            "reads; upgrade nova-rebalancer"
+        )
+    return None
+
+
+def _meaning_problems(document: dict[str, Any]) -> Iterator[str]:
+    """Yield what the schema cannot say: duplicates, dangling references, impossible amounts."""
+    hosts, instances = document["hosts"], document["instances"]
+    pools, groups = document.get("pools", []), document.get("server_groups", [])
+    for key, items in (
+        ("hosts", hosts),
+        ("instances", instances),
+        ("pools", pools),
+        ("server_groups", groups),
+    ):
+        yield from _duplicates(key, "id", [item["id"] for item in items])
+    yield from _duplicates(
+        "hosts", "service_host", [host.get("service_host") or host["id"] for host in hosts]
+    )
+    pool_ids = {pool["id"] for pool in pools}
+    for key, providers in (("hosts", hosts), ("pools", pools)):
+        for i, provider in enumerate(providers):
+            yield from _provider_problems(f"{key}[{i}]", provider, pool_ids)
+    by_id = {host["id"]: host for host in hosts}
+    for i, instance in enumerate(instances):
+        yield from _instance_problems(f"instances[{i}]", instance, by_id)
+    instance_ids = {instance["id"] for instance in instances}
+    for i, group in enumerate(groups):
+        for member in group["members"]:
+            if member not in instance_ids:
+                yield f'server_groups[{i}].members: no instance "{member}" in the snapshot'
+    for i, aggregate in enumerate(document.get("aggregates", [])):
+        for host in aggregate["hosts"]:
+            if host not in by_id:
+                yield f'aggregates[{i}].hosts: no host "{host}" in the snapshot'
+    for i, migration in enumerate(document.get("running_migrations", [])):
+        for key, known in (("instance", instance_ids), ("source", by_id), ("dest", by_id)):
+            if migration[key] not in known:
+                yield f'running_migrations[{i}].{key}: "{migration[key]}" is not in the snapshot'
+
+
+def _duplicates(key: str, field: str, values: Iterable[object]) -> Iterator[str]:
+    for value, times in collections.Counter(values).items():
+        if times > 1:
+            yield f'{key}: the {field} "{value}" occurs {times} times'
+
+
+def _provider_problems(where: str, provider: dict[str, Any], pools: set[str]) -> Iterator[str]:
+    name = provider["id"]
+    for resource, inventory in provider["inventories"].items():
+        total, reserved = inventory["total"], inventory.get("reserved", 0)
+        if reserved > total:
+            yield (
+                f'{where}.inventories.{resource}: capacity of "{name}" is negative '
+                f"(total {total}, reserved {reserved})"
+            )
+    for resource, pool in provider.get("shared", {}).items():
+        if pool not in pools:
+            yield f'{where}.shared.{resource}: no pool "{pool}" in the snapshot'
+    numa = provider.get("numa")
+    if numa:
+        yield from _duplicates(f"{where}.numa.cells", "id", [cell["id"] for cell in numa["cells"]])
+
+
+def _instance_problems(
+    where: str, instance: dict[str, Any], hosts: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    name = instance["id"]
+    host = hosts.get(instance["host"])
+    if host is None:
+        yield f'{where}.host: instance "{name}" is on unknown host "{instance["host"]}"'
+        return
+    for allowed in instance.get("allowed_hosts") or ():
+        if allowed not in hosts:
+            yield f'{where}.allowed_hosts: no host "{allowed}" in the snapshot'
+    guests = instance.get("numa")
+    if not guests:
+        return
+    cells = [guest["cell"] for guest in guests if guest["cell"] is not None]
+    known = sorted(cell["id"] for cell in (host.get("numa") or {"cells": []})["cells"])
+    for cell in cells:
+        if cell not in known:
+            yield (
+                f'{where}.numa: instance "{name}" is on cell {cell} of host "{host["id"]}", '
+                f"which has cells {known}"
+            )
+    if len(set(cells)) < len(cells):
+        yield f'{where}.numa: two guest cells of instance "{name}" are on one host cell {cells}'
+    demand: collections.Counter[str] = collections.Counter()
+    for guest in guests:
+        demand.update(guest["resources"])
+    for resource, amount in demand.items():
+        allocated = instance["allocations"].get(resource, 0)
+        if amount > allocated:
+            yield (
+                f'{where}.numa: guest cells of instance "{name}" demand {amount} {resource}, '
+                f"its allocation is {allocated}"
+            )
+
+
+def _snapshot(document: dict[str, Any]) -> cloud.Snapshot:
+    """Build the facts from a document that has no problems."""
+    return cloud.Snapshot(
+        cloud=document["cloud"],
+        taken_at=document["taken_at"],
+        numa_choice=document["numa_choice"],
+        region=document.get("region"),
+        hosts=tuple(_host(item) for item in document["hosts"]),
+        instances=tuple(_instance(item) for item in document["instances"]),
+        pools=tuple(
+            cloud.Pool(item["id"], _inventories(item)) for item in document.get("pools", ())
+        ),
+        flavors=tuple(
+            cloud.Flavor(
+                item["id"], item["name"], item.get("resources", {}), item.get("extra_specs", {})
+            )
+            for item in document.get("flavors", ())
+        ),
+        server_groups=tuple(
+            cloud.ServerGroup(**{**item, "members": tuple(dict.fromkeys(item["members"]))})
+            for item in document.get("server_groups", ())
+        ),
+        aggregates=tuple(
+            cloud.Aggregate(item["name"], tuple(item["hosts"]), item.get("metadata", {}))
+            for item in document.get("aggregates", ())
+        ),
+        running_migrations=tuple(
+            cloud.RunningMigration(**item) for item in document.get("running_migrations", ())
+        ),
+        missing=tuple(cloud.Missing(**item) for item in document.get("missing", ())),
+    )
+
+
+def _inventories(item: dict[str, Any]) -> dict[str, cloud.Inventory]:
+    return {resource: cloud.Inventory(**values) for resource, values in item["inventories"].items()}
+
+
+def _host(item: dict[str, Any]) -> cloud.Host:
+    values = dict(item)
+    values["service_host"] = item.get("service_host") or item["id"]
+    values["inventories"] = _inventories(item)
+    values["traits"] = tuple(item.get("traits", ()))
+    numa = item.get("numa")
+    if numa is not None:
+        cells = tuple(cloud.NumaCell(cell["id"], cell["capacity"]) for cell in numa["cells"])
+        values["numa"] = cloud.HostNuma(
+            numa["provenance"], tuple(sorted(cells, key=lambda cell: cell.id))
+        )
+    for fact in ("rack", "cell"):
+        if item.get(fact) is not None:
+            values[fact] = cloud.Fact(**item[fact])
+    return cloud.Host(**values)
+
+
+def _instance(item: dict[str, Any]) -> cloud.Instance:
+    values = dict(item)
+    if item.get("allowed_hosts") is not None:
+        values["allowed_hosts"] = tuple(item["allowed_hosts"])
+    if item.get("numa") is not None:
+        values["numa"] = tuple(
+            cloud.GuestCell(guest["cell"], guest["resources"]) for guest in item["numa"]
+        )
+    if "tags" in item:
+        values["tags"] = tuple(item["tags"])
+    if "usage" in item:
+        values["usage"] = {
+            resource: cloud.Usage(**usage) for resource, usage in item["usage"].items()
+        }
+    return cloud.Instance(**values)

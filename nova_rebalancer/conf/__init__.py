@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator can set in a configuration file, one module per group."""
+
+from oslo_config import cfg
+
+from nova_rebalancer.conf import fragmentation
+from nova_rebalancer.conf import path
+from nova_rebalancer.conf import planner
+
+GROUPS = (planner, fragmentation, path)
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make every option of ours readable on ``conf``; doing so again changes nothing."""
+    for module in GROUPS:
+        conf.register_group(module.GROUP)
+        conf.register_opts(module.OPTIONS, group=module.GROUP)

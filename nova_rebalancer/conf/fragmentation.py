@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What counts as a fragment."""
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup(
+    "fragmentation",
+    title="Fragmentation options",
+    help="""
+The goal ``fragmentation``: the share of free cores that no instance of a
+given size can use.
+""",
+)
+
+OPTIONS = [
+    cfg.IntOpt(
+        "cores",
+        default=16,
+        min=1,
+        help="""
+Size in cores of the instance that free capacity should have room for.
+
+Free cores of a NUMA cell (or of a host without NUMA cells) that do not
+make up a whole instance of this size are fragments. Set it to the cores of
+the largest common flavor that fits into one NUMA cell: the one whose
+creation fails with ``No valid host was found`` while the cloud still has
+free cores. 16 is a good start for cells of 32 to 64 cores.
+""",
+    ),
+]

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass: from a snapshot to a plan.
+
+Where should the instances be (the planner), and what is a safe order to get there (the
+path-finder)?  Neither knows of the other; when no order leads to a target within the limit, the
+planner is asked again without the places that could not be reached.
+"""
+
+import dataclasses
+import importlib.metadata
+import time
+from typing import Any
+
+import stevedore
+import stevedore.exception
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model import path
+from nova_rebalancer.model import plan_document
+from nova_rebalancer.model import state
+from nova_rebalancer.model import target
+from nova_rebalancer.model.objectives import base as objectives
+from nova_rebalancer.path import base as path_base
+from nova_rebalancer.path import finder
+from nova_rebalancer.path import memory
+from nova_rebalancer.plan import base as plan_base
+
+ASKS = 4
+"""How often the planner is asked, at most."""
+
+PLAN_SHARE = 0.9
+"""Share of the time limit that planning may use; the rest is the path-finder's."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """All that shapes a plan beside the snapshot; it is written into the plan document."""
+
+    goal: str = "fragmentation"
+    fragment_cores: int = 16
+    planner: str = "auto"
+    max_migrations: int = 50
+    time_limit_s: float | None = 30.0
+    work_limit: int | None = None
+    seed: int = 0
+    migration_rate_mibps: float = 1000.0
+    host_outgoing: int = 1
+    host_incoming: int = 1
+    demo: dict[str, int] | None = None
+
+
+def run(
+    snapshot: cloud.Snapshot, sha256: str, options: Options, watch: plan_base.Watch
+) -> plan_document.Plan:
+    """Make a plan for ``snapshot``.
+
+    Raises
+    ------
+    UsageError
+        If the goal or the planner does not load.
+    """
+    goal = _plugin("nova_rebalancer.goals", options.goal)(cores=options.fragment_cores)
+    name = "mip" if options.planner == "auto" else options.planner
+    planner = _plugin("nova_rebalancer.planners", name)
+    cost = memory.Memory(options.migration_rate_mibps)
+    start = state.build(snapshot)
+    began = time.monotonic()
+    time_s = float("inf") if options.time_limit_s is None else options.time_limit_s
+    limits = path_base.Limits(
+        options.max_migrations, options.host_outgoing, options.host_incoming, began + time_s
+    )
+    budget = plan_base.Budget(
+        options.max_migrations, began + PLAN_SHARE * time_s, options.work_limit
+    )
+    before = goal.evaluate(start)
+    asked, best, bound, status = start, path.MigrationPath((), {}), None, target.FEASIBLE
+    steps: list[objectives.Step] = []
+    for ask in range(ASKS):
+        found = planner(asked, goal, budget, options.seed, watch)
+        if ask == 0:
+            bound, status = found.bound, found.status
+        reached = finder.find(start, found.host_of, found.cells_of, cost, limits)
+        reached, its_steps = _best_part(start, goal, before, reached, cost, limits)
+        if _value(its_steps, before) < _value(steps, before) or ask == 0:
+            best, steps = reached, its_steps
+        if not reached.unreachable or watch.stopped() or budget.left_s() == 0:
+            break
+        asked, budget = _ask_again(asked, found, reached, budget)
+    after = goal.evaluate(best.replay(start))
+    return plan_document.Plan(
+        snapshot,
+        sha256,
+        start,
+        best,
+        steps,
+        before,
+        after,
+        bound,
+        _status(status, after.value, bound, best),
+        options.goal,
+        found.planner,
+        dataclasses.asdict(options),
+        time.monotonic() - began,
+    )
+
+
+def _value(steps: list[objectives.Step], before: objectives.Value) -> float:
+    return steps[-1].value if steps else before.value
+
+
+def _best_part(
+    start: state.PlacementState,
+    goal: objectives.Goal,
+    before: objectives.Value,
+    reached: path.MigrationPath,
+    cost: path_base.Cost,
+    limits: path_base.Limits,
+) -> tuple[path.MigrationPath, list[objectives.Step]]:
+    """Cut a path after the migration where the goal is best; what follows gains nothing."""
+    hops = [migration.hop for migration in reached.migrations]
+    steps = goal.trace(start, hops)
+    values = [before.value, *(step.value for step in steps)]
+    # Equal within rounding counts as equal: the shortest path of them is taken.
+    keep = next(k for k, value in enumerate(values) if value <= min(values) + target.TOLERANCE)
+    if keep < len(hops):
+        reached = finder.from_hops(start, hops[:keep], dict(reached.unreachable), cost, limits)
+    return reached, steps[:keep]
+
+
+def _ask_again(
+    asked: state.PlacementState,
+    found: target.Target,
+    reached: path.MigrationPath,
+    budget: plan_base.Budget,
+) -> tuple[state.PlacementState, plan_base.Budget]:
+    """Take what could not be reached out of the question: places, or migrations for bypasses."""
+    bypasses = sum(migration.hop.role == path.BYPASS for migration in reached.migrations)
+    spent = any(why.code == "max_migrations" for why in reached.unreachable.values())
+    if spent and bypasses:
+        fewer = max(1, budget.max_migrations - bypasses)
+        return asked, dataclasses.replace(budget, max_migrations=fewer)
+    pairs = [(v, int(found.host_of[v])) for v in reached.unreachable]
+    return asked.forbidding(pairs), budget
+
+
+def _status(status: str, after: float, bound: float | None, found: path.MigrationPath) -> str:
+    if bound is not None and after - bound <= target.TOLERANCE:
+        return target.OPTIMAL
+    if status == target.OPTIMAL:
+        status = target.FEASIBLE
+    if status == target.FEASIBLE and not found.migrations:
+        return target.NOTHING_TO_DO
+    return status
+
+
+def _plugin(group: str, name: str) -> Any:
+    """Load a plug-in; one that does not load is an error, never skipped."""
+    try:
+        return stevedore.DriverManager(
+            group, name, invoke_on_load=False, on_load_failure_callback=_load_failed
+        ).driver
+    except stevedore.exception.NoMatches as error:
+        known = sorted(point.name for point in importlib.metadata.entry_points(group=group))
+        raise exceptions.UsageError(
+            f'{group.rpartition(".")[2]}: no "{name}"; there are: {", ".join(known)}'
+        ) from error
+
+
+def _load_failed(manager: Any, point: Any, error: Exception) -> None:
+    raise exceptions.UsageError(f"plug-in {point.name} ({point.value}) does not load: {error}")

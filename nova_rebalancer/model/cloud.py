@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a cloud said at one moment, as frozen facts.
+
+The words are Nova's and Placement's.  Amounts are whole numbers in Placement's units.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+
+Amounts = Mapping[str, int]
+"""Amount by resource class (VCPU, PCPU, MEMORY_MB, DISK_GB, CUSTOM_*)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inventory:
+    """How much of one resource class a provider offers."""
+
+    total: int
+    reserved: int = 0
+    allocation_ratio: float = 1.0
+    min_unit: int = 1
+    max_unit: int | None = None
+    step_size: int = 1
+
+    @property
+    def capacity(self) -> int:
+        """Most that may be allocated.
+
+        References
+        ----------
+        placement, ``objects/allocation.py``: an allocation is refused when used + asked >
+        (total - reserved) * allocation_ratio; for whole amounts that is the floor.
+        """
+        return math.floor((self.total - self.reserved) * self.allocation_ratio)
+
+    def fits_units(self, amount: int) -> bool:
+        """Whether Placement accepts one allocation of ``amount`` by its size alone."""
+        return (
+            amount >= self.min_unit
+            and (self.max_unit is None or amount <= self.max_unit)
+            and amount % self.step_size == 0
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fact:
+    """Something Nova's API does not tell, and who says it.
+
+    ``provenance`` is api, operator, inferred or unknown.
+    """
+
+    provenance: str
+    value: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NumaCell:
+    """One NUMA cell of a host; a resource that ``capacity`` lacks is not limited here."""
+
+    id: int
+    capacity: Amounts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostNuma:
+    """A host's NUMA cells and who says so."""
+
+    provenance: str
+    cells: tuple[NumaCell, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Host:
+    """A compute host; ``id`` is its resource provider, ``service_host`` what Nova is asked."""
+
+    id: str
+    service_host: str
+    inventories: Mapping[str, Inventory]
+    hypervisor_hostname: str | None = None
+    az: str | None = None
+    status: str = "enabled"
+    state: str = "up"
+    disabled_reason: str | None = None
+    traits: tuple[str, ...] = ()
+    shared: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    numa: HostNuma | None = None
+    rack: Fact | None = None
+    cell: Fact | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the host is enabled and up: a destination, and part of the rates."""
+        return self.status == "enabled" and self.state == "up"
+
+    @property
+    def cells(self) -> tuple[NumaCell, ...]:
+        """The NUMA cells that are known; empty when nobody knows them."""
+        if self.numa is None or self.numa.provenance == "unknown":
+            return ()
+        return self.numa.cells
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pool:
+    """A sharing resource provider, such as one disk pool behind many hosts."""
+
+    id: str
+    inventories: Mapping[str, Inventory]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flavor:
+    """A size that instances are made in."""
+
+    id: str
+    name: str
+    resources: Amounts
+    extra_specs: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GuestCell:
+    """One NUMA cell of an instance; ``cell`` is the host cell it is on, None when unknown."""
+
+    cell: int | None
+    resources: Amounts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """Measured use of one resource: mean over a window that ended ``age_s`` ago."""
+
+    mean: float
+    window_s: float
+    age_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Instance:
+    """A virtual machine; ``host`` is the id of the host it is on."""
+
+    id: str
+    host: str
+    allocations: Amounts
+    name: str | None = None
+    project: str | None = None
+    flavor: str | None = None
+    status: str = "ACTIVE"
+    task_state: str | None = None
+    locked: bool = False
+    allow_migration: bool = True
+    allowed_hosts: tuple[str, ...] | None = None
+    numa: tuple[GuestCell, ...] | None = None
+    usage: Mapping[str, Usage] = dataclasses.field(default_factory=dict)
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    launched_at: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerGroup:
+    """A server group; ``max_server_per_host`` counts for anti-affinity only."""
+
+    id: str
+    policy: str
+    members: tuple[str, ...]
+    max_server_per_host: int = 1
+    name: str | None = None
+    project: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A host aggregate."""
+
+    name: str
+    hosts: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunningMigration:
+    """A migration under way when the snapshot was taken; it charges both hosts."""
+
+    instance: str
+    source: str
+    dest: str
+    status: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that could not be read."""
+
+    what: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything known of a cloud at ``taken_at`` (UTC).
+
+    ``numa_choice`` says who picks NUMA cells at a destination: "planner" for benchmark files,
+    "nova" on a live cloud.
+    """
+
+    cloud: str
+    taken_at: str
+    numa_choice: str
+    hosts: tuple[Host, ...]
+    instances: tuple[Instance, ...]
+    region: str | None = None
+    pools: tuple[Pool, ...] = ()
+    flavors: tuple[Flavor, ...] = ()
+    server_groups: tuple[ServerGroup, ...] = ()
+    aggregates: tuple[Aggregate, ...] = ()
+    running_migrations: tuple[RunningMigration, ...] = ()
+    missing: tuple[Missing, ...] = ()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The migration path: a partial order of migrations that leads to a target."""
+
+from collections.abc import Mapping
+import dataclasses
+
+from nova_rebalancer.model import ledger
+from nova_rebalancer.model import reason
+from nova_rebalancer.model import state
+
+DIRECT, BYPASS = "direct", "bypass"
+LIVE = "live"
+
+
+class InsanePathError(ValueError):
+    """A path's order breaks a rule; the text says which migration and why."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hop:
+    """One instance from one host to another; ``v``, ``source``, ``dest`` are indices.
+
+    ``role`` is BYPASS when the instance does not stay at ``dest``.
+    """
+
+    v: int
+    source: int
+    source_cells: tuple[int, ...]
+    dest: int
+    dest_cells: tuple[int, ...]
+    role: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Migration:
+    """A hop in its place in the order.
+
+    Attributes
+    ----------
+    depends_on
+        Positions of the migrations that must be CONFIRMED before this one starts.
+    wave
+        From 1; greater than that of all it depends on.
+    start_s, end_s
+        Estimates from the start of the path.
+    """
+
+    hop: Hop
+    depends_on: tuple[int, ...]
+    wave: int
+    start_s: float
+    end_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MigrationPath:
+    """Migrations in an executable order, and what could not be reached and why, by index."""
+
+    migrations: tuple[Migration, ...]
+    unreachable: Mapping[int, reason.Reason]
+
+    @property
+    def makespan_s(self) -> float:
+        """Estimated time from the first start to the last end."""
+        return max((migration.end_s for migration in self.migrations), default=0.0)
+
+    def replay(self, start: state.PlacementState) -> state.PlacementState:
+        """Carry the migrations out in order, one at a time, and return where that leads.
+
+        Raises
+        ------
+        InsanePathError
+            If a migration does not start where its instance is, or breaks a rule.
+        """
+        book = ledger.Ledger(start)
+        for k, migration in enumerate(self.migrations):
+            hop = migration.hop
+            name = start.instances[hop.v]
+            if book.host_of[hop.v] != hop.source:
+                raise InsanePathError(f"migration {k}: {name} is not on its source")
+            if not start.movable[hop.v]:
+                raise InsanePathError(f"migration {k}: {name} must not be migrated")
+            if not book.fits(hop.v, hop.dest, hop.dest_cells):
+                raise InsanePathError(
+                    f"migration {k}: {name} does not fit on {start.service_hosts[hop.dest]}"
+                )
+            book.move(hop.v, hop.dest, hop.dest_cells)
+        return book.placement()

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan document: what was decided, for people and for other programs."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import datetime
+import json
+from typing import Any
+
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model import path
+from nova_rebalancer.model import reason
+from nova_rebalancer.model import state
+from nova_rebalancer.model import target
+from nova_rebalancer.model.objectives import base
+
+FORMAT = "nova-rebalancer-plan/1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A decided plan before it is written down.
+
+    Attributes
+    ----------
+    snapshot, snapshot_sha256
+        What it was made from.
+    start
+        The snapshot's arrays.
+    path, steps
+        The migrations, and what each does to the goal.
+    before, after
+        The goal at the start and after the path.
+    bound
+        Bound of the goal within the limit on migrations, None if unknown.
+    status
+        One of the words of ``model/target.py``.
+    options
+        All that shaped the plan.
+    """
+
+    snapshot: cloud.Snapshot
+    snapshot_sha256: str
+    start: state.PlacementState
+    path: path.MigrationPath
+    steps: Sequence[base.Step]
+    before: base.Value
+    after: base.Value
+    bound: float | None
+    status: str
+    goal: str
+    planner: str
+    options: Mapping[str, Any]
+    runtime_s: float
+
+    @property
+    def memory_mib(self) -> int:
+        """Memory that the migrations copy, each once."""
+        return sum(state.memory_mib(self.start, m.hop.v) or 0 for m in self.path.migrations)
+
+
+def document(
+    plan: Plan,
+    plan_id: str,
+    created_at: datetime.datetime,
+    expires_s: float,
+    tool: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the plan document; only ``id``, times and ``runtime_s`` vary between equal runs."""
+    start = plan.start
+    name = plan.before.parts[0].name
+    return {
+        "format": FORMAT,
+        "id": plan_id,
+        "cloud": plan.snapshot.cloud,
+        "region": plan.snapshot.region,
+        "snapshot_sha256": plan.snapshot_sha256,
+        "snapshot_taken_at": plan.snapshot.taken_at,
+        "created_at": _utc(created_at),
+        "expires_at": _utc(created_at + datetime.timedelta(seconds=expires_s)),
+        "tool": dict(tool),
+        "options": dict(plan.options),
+        "goal": plan.goal,
+        "planner": plan.planner,
+        "seed": plan.options["seed"],
+        "max_migrations": plan.options["max_migrations"],
+        "status": plan.status,
+        "runtime_s": round(plan.runtime_s, 3),
+        "numa_choice": start.numa_choice,
+        "objective": {
+            "name": name,
+            "before": plan.before.value,
+            "after": plan.after.value,
+            "bound": plan.bound,
+            "gap": target.gap(plan.after.value, plan.bound),
+        },
+        "objectives": [
+            {
+                "name": before.name,
+                "unit": before.unit,
+                "weight": before.weight,
+                "before": before.value,
+                "after": after.value,
+                "bound": plan.bound if before.name == name else None,
+            }
+            for before, after in zip(plan.before.parts, plan.after.parts, strict=True)
+        ],
+        "migrations": [
+            _migration(start, k, migration, step)
+            for k, (migration, step) in enumerate(
+                zip(plan.path.migrations, plan.steps, strict=True)
+            )
+        ],
+        "unreachable": [_left_out(start, v, why) for v, why in plan.path.unreachable.items()],
+        "excluded": [_left_out(start, v, why) for v, why in start.excluded.items()],
+    }
+
+
+def dumps(document: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a document, readable by people."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _utc(moment: datetime.datetime) -> str:
+    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _migration(
+    start: state.PlacementState, k: int, migration: path.Migration, step: base.Step
+) -> dict[str, Any]:
+    hop = migration.hop
+    code = "improves_goal" if hop.role == path.DIRECT else "makes_room"
+    return {
+        "id": f"m{k + 1}",
+        "instance": start.instances[hop.v],
+        "source": start.service_hosts[hop.source],
+        "dest": start.service_hosts[hop.dest],
+        "source_provider": start.hosts[hop.source],
+        "dest_provider": start.hosts[hop.dest],
+        "source_numa": _cells(start, hop.v, hop.source, hop.source_cells),
+        "dest_numa": _cells(start, hop.v, hop.dest, hop.dest_cells),
+        "role": hop.role,
+        "method": path.LIVE,
+        "wave": migration.wave,
+        "depends_on": [f"m{j + 1}" for j in migration.depends_on],
+        "start_s": migration.start_s,
+        "end_s": migration.end_s,
+        "memory_mib": state.memory_mib(start, hop.v),
+        "value_after": step.value,
+        "reason": _reason(reason.Reason(code, {"value_after": step.value}, step.text)),
+    }
+
+
+def _cells(
+    start: state.PlacementState, v: int, h: int, cells: tuple[int, ...]
+) -> list[int | None] | None:
+    """Write cells by the snapshot's numbers; None without a NUMA topology."""
+    if start.guests_of[v] == 0:
+        return None
+    return [None if n == state.NOWHERE else start.cell_ids[h][n] for n in cells]
+
+
+def _left_out(start: state.PlacementState, v: int, why: reason.Reason) -> dict[str, Any]:
+    return {"instance": start.instances[v], "reason": _reason(why)}
+
+
+def _reason(why: reason.Reason) -> dict[str, Any]:
+    return {"code": why.code, "params": dict(why.params), "text": why.text}

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why: a code for programs, parameters, and one sentence for people."""
+
+from collections.abc import Mapping
+import dataclasses
+
+CODES: Mapping[str, str] = {
+    "improves_goal": "The plan as a whole lowers the goal and this migration is part of it.",
+    "makes_room": "A bypass: the instance waits elsewhere until its place is free.",
+    "opted_out": "The owner or operator does not allow its migration.",
+    "host_not_usable": "It is on a host that is disabled or down.",
+    "status": "Nova migrates live only what is ACTIVE or PAUSED.",
+    "task_state": "Nova is doing something with it.",
+    "locked": "It is locked.",
+    "migrating": "It is being migrated already.",
+    "affinity": "Moving it alone would split its affinity group.",
+    "not_allowed": "A rule keeps it off the host it was meant for.",
+    "no_room": "No order of migrations was found that makes room for it.",
+    "max_migrations": "The limit on migrations was spent.",
+}
+"""Every code a document of this version can hold, and what it means."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reason:
+    """One answer to "why?"; ``code`` is a key of CODES."""
+
+    code: str
+    params: Mapping[str, str | int | float | None]
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"unknown reason code {self.code!r}")

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a sequence to a partial order: what must be confirmed before each hop may start.
+
+A hop into a host must find room there whatever else is done or in flight by then.  The worst
+case is that every earlier hop into that host is done or in flight and only those hops out of it
+that this one depends on are confirmed; later hops judge themselves by the same rule.  So taking
+earlier hops out of the host as dependencies, in order, until the worst case fits is enough for
+every interleaving that the dependencies allow.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nova_rebalancer.model import arrays
+from nova_rebalancer.model import path
+from nova_rebalancer.model import state
+
+
+def find(start: state.PlacementState, hops: Sequence[path.Hop]) -> list[tuple[int, ...]]:
+    """Return for each hop the positions it depends on, ascending, none implied by another.
+
+    ``hops`` must be sane one after another from ``start``.
+    """
+    charges = _Charges(start)
+    depends: list[tuple[int, ...]] = []
+    before: list[frozenset[int]] = []
+    last: dict[int, int] = {}
+    into: dict[int, list[int]] = {}
+    for k, hop in enumerate(hops):
+        needed: list[int] = []
+        done: frozenset[int] = frozenset()
+        if hop.v in last:
+            needed.append(last[hop.v])
+            done = before[last[hop.v]] | {last[hop.v]}
+        pending = list(charges.departures(hop))
+        while not charges.fits(hop, done):
+            # Sequentially sane: with all departures confirmed it fits, so this never runs dry.
+            k_out = next(j for j in pending if j not in done and charges.helps(hop, j, done))
+            needed.append(k_out)
+            done = done | before[k_out] | {k_out}
+        charges.add(k, hop)
+        last[hop.v] = k
+        into.setdefault(hop.dest, []).append(k)
+        before.append(done)
+        depends.append(
+            tuple(sorted(j for j in needed if not any(j in before[i] for i in needed if i != j)))
+        )
+    return depends
+
+
+class _Charges:
+    """What each hop takes and gives, by limited thing: a capacity row, a cell, a group on a host."""
+
+    def __init__(self, start: state.PlacementState) -> None:
+        self._start = start
+        self._used, self._cell_used = start.used(), start.cell_used()
+        self._groups = state.group_members(start)
+        self._into: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+        self._out: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+
+    def _things(
+        self, v: int, h: int, cells: tuple[int, ...], other: int
+    ) -> dict[tuple[object, ...], int]:
+        """What instance ``v`` charges on ``h`` but not on ``other``."""
+        start = self._start
+        things: dict[tuple[object, ...], int] = {}
+        for r in np.nonzero(start.demand[v])[0].tolist():
+            row = int(start.row_of[h, r])
+            if row != start.row_of[other, r] and row != state.NOWHERE:
+                things["row", row, r] = int(start.demand[v, r])
+        for g, n in enumerate(cells):
+            if n != state.NOWHERE:
+                for r in np.nonzero(start.guest[v, g])[0].tolist():
+                    things["cell", h, n, r] = int(start.guest[v, g, r])
+        for k in self._groups.get(v, ()):
+            things["group", k, h] = 1
+        return things
+
+    def _room(self, thing: tuple[object, ...]) -> int:
+        """What is free of ``thing`` at the start."""
+        start = self._start
+        match thing:
+            case ("row", int(p), int(r)):
+                return int(start.capacity[p, r] - self._used[p, r])
+            case ("cell", int(h), int(n), int(r)):
+                return int(start.cell_capacity[h, n, r] - self._cell_used[h, n, r])
+            case ("group", int(k), int(h)):
+                group = start.groups[k]
+                members: arrays.Ints = start.host_of[list(group.members)]
+                return group.limit - int((members == h).sum())
+        raise AssertionError(thing)
+
+    def _short(self, hop: path.Hop, done: frozenset[int]) -> set[tuple[object, ...]]:
+        """What ``hop`` may not find enough of when only ``done`` is sure to be confirmed."""
+        short = set()
+        for thing, amount in self._things(hop.v, hop.dest, hop.dest_cells, hop.source).items():
+            room = self._room(thing) - amount
+            room -= sum(a for _, a in self._into.get(thing, ()))
+            room += sum(a for j, a in self._out.get(thing, ()) if j in done)
+            if room < 0:
+                short.add(thing)
+        return short
+
+    def fits(self, hop: path.Hop, done: frozenset[int]) -> bool:
+        """Whether ``hop`` finds room in the worst case."""
+        return not self._short(hop, done)
+
+    def departures(self, hop: path.Hop) -> list[int]:
+        """Earlier hops that give something ``hop`` takes, in order."""
+        things = self._things(hop.v, hop.dest, hop.dest_cells, hop.source)
+        return sorted({j for thing in things for j, _ in self._out.get(thing, ())})
+
+    def helps(self, hop: path.Hop, j: int, done: frozenset[int]) -> bool:
+        """Whether hop ``j`` gives something that ``hop`` is short of."""
+        return any(j == i for thing in self._short(hop, done) for i, _ in self._out.get(thing, ()))
+
+    def add(self, k: int, hop: path.Hop) -> None:
+        """Take hop ``k`` into account for those that follow."""
+        arrives = self._things(hop.v, hop.dest, hop.dest_cells, hop.source)
+        leaves = self._things(hop.v, hop.source, hop.source_cells, hop.dest)
+        for thing, amount in arrives.items():
+            self._into.setdefault(thing, []).append((k, amount))
+        for thing, amount in leaves.items():
+            self._out.setdefault(thing, []).append((k, amount))

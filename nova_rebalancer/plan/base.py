@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every planner is given and what it tells while it works."""
+
+import dataclasses
+import math
+import time
+from typing import Protocol
+
+from nova_rebalancer.model import state
+from nova_rebalancer.model import target
+from nova_rebalancer.model.objectives import base
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Budget:
+    """What a planner may spend.
+
+    Parameters
+    ----------
+    max_migrations
+        Most instances it may move.
+    deadline
+        ``time.monotonic()`` value to end at; infinity for none.
+    work
+        Solver work, in its own deterministic units; None for no limit.
+    """
+
+    max_migrations: int
+    deadline: float = math.inf
+    work: float | None = None
+
+    def left_s(self) -> float:
+        """Seconds to the deadline, at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+class Watch:
+    """Hears how the work goes and can end it; this one hears nothing.
+
+    Planners call these from whatever thread they work in.
+    """
+
+    def incumbent(self, value: float) -> None:
+        """A placement of this value was found."""
+
+    def bound(self, value: float) -> None:
+        """No placement is better than this."""
+
+    def stopped(self) -> bool:
+        """Whether to end now with the best found."""
+        return False
+
+
+class Planner(Protocol):
+    """A planner answers with a target that is never worse than ``start``.
+
+    It moves only movable instances, at most ``budget.max_migrations`` of them, each to another
+    host, and breaks no hard rule that ``start`` does not break.
+    """
+
+    def __call__(
+        self,
+        start: state.PlacementState,
+        goal: base.Goal,
+        budget: Budget,
+        seed: int,
+        watch: Watch,
+    ) -> target.Target:
+        """Return where the instances should be."""

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two-phase heuristic: which instance to move, then where to.
+
+It looks at one move at a time and stops at the first that gains nothing, so it never needs an
+order: its moves can be carried out as they were found.
+
+References
+----------
+The production heuristic that VMR2L (arXiv 2505.17359) compares with, called HA there.  Filter:
+among instances of at most X cores, the one whose leaving lowers the fragments of its host most,
+the first when several do.  Score: the host and cells where its arrival lowers them most.  Ours
+leaves out instances that no host may take, which the original, without rules, does not meet.
+"""
+
+import numpy as np
+
+from nova_rebalancer.model import arrays
+from nova_rebalancer.model import ledger
+from nova_rebalancer.model import state
+from nova_rebalancer.model import target
+from nova_rebalancer.model.objectives import base as objectives
+from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.plan import base
+
+
+def plan(
+    start: state.PlacementState,
+    goal: objectives.Goal,
+    budget: base.Budget,
+    seed: int,
+    watch: base.Watch,
+) -> target.Target:
+    """Return the target that greedy moves lead to; no bound, the seed plays no part."""
+    if not isinstance(goal, fragmentation.Fragmentation):
+        raise TypeError(f"planner greedy has no moves for goal {goal.name}")
+    book = ledger.Ledger(start)
+    value = goal.evaluate(start)
+    status = target.FEASIBLE
+    for _ in range(budget.max_migrations):
+        if watch.stopped():
+            status = target.INTERRUPTED
+            break
+        if budget.left_s() == 0:
+            status = target.TIME_LIMIT
+            break
+        step = _best_step(book, goal.cores)
+        if step is None:
+            break
+        v, h, cells = step
+        source, source_cells = int(book.host_of[v]), known(book.cells_of[v])
+        book.move(v, h, cells)
+        after = goal.evaluate(book.placement())
+        if after.value >= value.value - target.TOLERANCE:
+            book.move(v, source, source_cells)
+            break
+        value = after
+        watch.incumbent(value.value)
+    return target.Target(book.host_of, book.cells_of, value, None, status, "greedy", seed)
+
+
+def known(cells: arrays.Ints) -> tuple[int, ...]:
+    """Return the cells of one instance without the padding."""
+    return tuple(int(n) for n in cells if n != state.NOWHERE)
+
+
+def _best_step(book: ledger.Ledger, cores: int) -> tuple[int, int, tuple[int, ...]] | None:
+    """Return the move that the two phases choose, None if there is none to choose."""
+    free = fragmentation.unit_free(book.state, book.used, book.cell_used, book.topologyless)
+    change = _leaving(book, free, cores)
+    for v in np.argsort(change, kind="stable"):
+        if change[v] >= cores:
+            return None
+        arrival = _arrival(book, free, cores, int(v))
+        if arrival is not None:
+            return int(v), *arrival
+    return None
+
+
+def _leaving(book: ledger.Ledger, free: arrays.Ints, cores: int) -> arrays.Ints:
+    """Change of fragments at its host if each instance left, (V,); ``cores`` = not a candidate."""
+    start, host_of = book.state, book.host_of
+    change = np.full(host_of.size, cores, dtype=np.int64)
+    core = start.core[host_of]
+    candidates = start.movable & (core != state.NOWHERE)
+    v = np.nonzero(candidates)[0]
+    amount = start.demand[v, core[v]]
+    celled = (start.cells[host_of[v]] > 0) & (book.topologyless[host_of[v]] == 0)
+    # The last instance without topology turns a host from one unit into many: not judged here.
+    last = (start.cells[host_of[v]] > 0) & (book.topologyless[host_of[v]] == 1)
+    keep = (amount > 0) & (amount <= cores) & ~(last & (start.guests_of[v] == 0))
+    v, amount, celled = v[keep], amount[keep], celled[keep]
+    whole = v[~celled]
+    change[whole] = _residue(free[host_of[whole], 0], amount[~celled], cores)
+    by_cell = v[celled]
+    total = np.zeros(by_cell.size, dtype=np.int64)
+    for g in range(start.guest.shape[1]):
+        n = book.cells_of[by_cell, g]
+        h = host_of[by_cell]
+        total += np.where(
+            n != state.NOWHERE,
+            _residue(free[h, n], start.guest[by_cell, g, start.core[h]], cores),
+            0,
+        )
+    change[by_cell] = total
+    return change
+
+
+def _arrival(
+    book: ledger.Ledger, free: arrays.Ints, cores: int, v: int
+) -> tuple[int, tuple[int, ...]] | None:
+    """Return the host and cells where ``v`` lowers the fragments most, the first when several."""
+    start = book.state
+    hosts = book.hosts_with_room(v)
+    hosts = hosts[start.core[hosts] != state.NOWHERE]
+    guests = int(start.guests_of[v])
+    celled = (start.cells[hosts] > 0) & (book.topologyless[hosts] == 0)
+    best: tuple[int, int, tuple[int, ...]] | None = None
+    for count in np.unique(start.cells[hosts]):
+        for cells in ledger.choices(guests, int(count)):
+            # The first instance without topology turns cells into one unit: not judged here.
+            here = hosts[(start.cells[hosts] == count) & ((guests > 0) | ~celled)]
+            for g, n in enumerate(cells):
+                room = start.cell_capacity[here, n] - book.cell_used[here, n]
+                here = here[(room >= start.guest[v, g]).all(axis=1)]
+            if here.size == 0:
+                continue
+            change = np.zeros(here.size, dtype=np.int64)
+            units = (start.cells[here] > 0) & (book.topologyless[here] == 0)
+            whole = -start.demand[v, start.core[here]]
+            change += np.where(units, 0, _residue(free[here, 0], whole, cores))
+            for g, n in enumerate(cells):
+                taken = -start.guest[v, g, start.core[here]]
+                change += np.where(units, _residue(free[here, n], taken, cores), 0)
+            k = int(np.argmin(change))
+            found = (int(change[k]), int(here[k]), cells)
+            if best is None or found[:2] < best[:2]:
+                best = found
+    return None if best is None else best[1:]
+
+
+def _residue(free: arrays.Ints, more: arrays.Ints, cores: int) -> arrays.Ints:
+    """Change of fragments when ``free`` grows by ``more``."""
+    change: arrays.Ints = np.maximum(free + more, 0) % cores - free % cores
+    return change
