@@ -61,8 +61,7 @@ def run(
         If the goal or the planner does not load.
     """
     goal = _plugin("nova_rebalancer.goals", options.goal)(cores=options.fragment_cores)
-    name = "mip" if options.planner == "auto" else options.planner
-    planner = _plugin("nova_rebalancer.planners", name)
+    planner = _plugin("nova_rebalancer.planners", options.planner)
     cost = memory.Memory(options.migration_rate_mibps)
     start = state.build(snapshot)
     began = time.monotonic()

@@ -159,10 +159,7 @@ def _too_much(
             for other in arrivals
             if other is not forced
         ]
-        with_it = room + gone - forced.amount
-        if with_it < 0:
-            return [forced]
-        chosen = _heavier(rest, left, with_it)
+        chosen = _heavier(rest, left, room + gone - forced.amount)
         if chosen is not None:
             return [forced, *chosen]
     return None
@@ -171,34 +168,47 @@ def _too_much(
 def _heavier(
     arrivals: Sequence[_Arrival], freed: Mapping[int, int], room: int
 ) -> list[_Arrival] | None:
-    """Return arrivals A with sum(A) - sum(freed that A needs) > ``room`` >= 0; None: no such."""
+    """Return arrivals A with sum(A) - sum(freed that A needs) > ``room``; None: no such."""
     total = sum(arrival.amount for arrival in arrivals)
     if total - _greedy_flow(arrivals, freed) <= room:
         return None
     graph = nx.DiGraph()
     graph.add_nodes_from(("full", "free"))
-    for i, arrival in enumerate(arrivals):
+    ordered = sorted(arrivals, key=lambda arrival: arrival.needs.bit_count())
+    for i, arrival in enumerate(ordered):
         graph.add_edge("full", i, capacity=arrival.amount)
-        for bit in _bits(arrival.needs):
-            graph.add_edge(i, ("freed", bit))  # Without a capacity: infinite.
+        needs = arrival.needs
+        # Whoever needs less can be charged along at no cost, so an edge to it may stand for all
+        # that it needs: a long chain gives a sparse graph instead of its transitive closure.
+        for j in range(i - 1, -1, -1):
+            if not needs:
+                break
+            if ordered[j].needs & needs and not ordered[j].needs & ~arrival.needs:
+                graph.add_edge(i, j)  # Without a capacity: infinite.
+                needs &= ~ordered[j].needs
+        for bit in _bits(needs):
+            graph.add_edge(i, ("freed", bit))
             graph.add_edge(("freed", bit), "free", capacity=freed[bit])
     cut, (side, _) = nx.minimum_cut(graph, "full", "free")
     if total - cut <= room:
         return None
-    return [arrival for i, arrival in enumerate(arrivals) if i in side]
+    return [arrival for i, arrival in enumerate(ordered) if i in side]
 
 
 def _greedy_flow(arrivals: Sequence[_Arrival], freed: Mapping[int, int]) -> int:
     """Size of some feasible flow, at most that of the minimum cut."""
     left = dict(freed)
+    open_bits = sum(left)
     flow = 0
     # Those with little choice first: they would find it taken.
     for arrival in sorted(arrivals, key=lambda arrival: arrival.needs.bit_count()):
         wanted = arrival.amount
-        for bit in _bits(arrival.needs):
+        for bit in _bits(arrival.needs & open_bits):
             taken = min(wanted, left[bit])
             left[bit] -= taken
             wanted -= taken
+            if not left[bit]:
+                open_bits ^= bit
             if not wanted:
                 break
         flow += arrival.amount - wanted

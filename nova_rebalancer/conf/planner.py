@@ -19,17 +19,21 @@ OPTIONS = [
         help="""
 The planner that looks for the target placement.
 
-With ``auto`` nova-rebalancer picks one that suits the cloud and the time
-limit. Name a planner to use that one only: ``greedy`` when a plan is
+``auto`` runs the exact planner and the search side by side and takes the
+better of both. Name one to use that one only: ``greedy`` when a plan is
 wanted at once and no bound is needed, ``mip`` when the plan must come from
-the exact planner. Start with ``auto``.
+the exact planner alone, ``search`` when a bound is not worth the time. Start
+with ``auto``.
 
 Possible values:
 
 * ``auto``
-* the name of an entry point in the group ``nova_rebalancer.planners``;
-  ``greedy`` and ``mip`` come with nova-rebalancer. A name that does not
-  load is an error.
+* ``greedy``
+* ``mip``
+* ``search``
+* any other entry point in the group ``nova_rebalancer.planners``
+
+A name that does not load is an error.
 """,
     ),
     cfg.FloatOpt(

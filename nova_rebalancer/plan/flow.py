@@ -25,6 +25,7 @@ import dataclasses
 import numpy as np
 from ortools.sat.python import cp_model
 
+from nova_rebalancer.model import arrays
 from nova_rebalancer.model import ledger
 from nova_rebalancer.model import state
 from nova_rebalancer.model.objectives import fragmentation
@@ -395,7 +396,48 @@ class FlowModel:
                     self.model.add(sum(here) <= sum(self.leave[k].values()))
         return added
 
-    def flow(self, value: "cp_model.CpSolver | cp_model.CpSolverSolutionCallback") -> Flow:
+    def hint(self, flow: Flow) -> None:
+        """Give the solver ``flow`` to start from."""
+        self.model.clear_hints()
+        for variables, counts in ((self.leave, flow.leave), (self.enter, flow.enter)):
+            for places, count in zip(variables, counts, strict=True):
+                for place, var in places.items():
+                    self.model.add_hint(var, count.get(place, 0))
+
+    def read(self, host_of: arrays.Ints, cells_of: arrays.Ints) -> Flow:
+        """Return the flow that leads to a placement; its slots and free cores are not counted."""
+        start = self.start
+        leave_all, enter_all = [], []
+        for kind in self.kinds:
+            leave: collections.Counter[Place] = collections.Counter()
+            enter: collections.Counter[Place] = collections.Counter()
+            for place, here in kind.at.items():
+                for v in here:
+                    if host_of[v] != start.host_of[v]:
+                        cells = cells_of[v, : start.guests_of[v]].tolist()
+                        leave[place] += 1
+                        enter[int(host_of[v]), canonical(cells, kind.alike)] += 1
+            leave_all.append(leave)
+            enter_all.append(enter)
+        return Flow(tuple(leave_all), tuple(enter_all), 0, 0)
+
+    def placement(self, flow: Flow) -> state.PlacementState:
+        """Name the instances behind the counts: who leaves each place, and where to.
+
+        ``flow`` must be one that ``separate`` found nothing to add for.
+        """
+        start = self.start
+        host_of, cells_of = start.host_of.copy(), start.cells_of.copy()
+        for kind, leave, enter in zip(self.kinds, flow.leave, flow.enter, strict=True):
+            movers = {place: list(kind.at[place][:count]) for place, count in leave.items()}
+            for source, (h, cells) in _pairs(leave, enter):
+                v = movers[source].pop(0)
+                host_of[v] = h
+                cells_of[v] = state.NOWHERE
+                cells_of[v, : len(cells)] = cells
+        return start.placed(host_of, cells_of)
+
+    def flow(self, value: cp_model.CpSolver) -> Flow:
         """Read a solution; what leaves and enters the same place cancels out."""
         leave_all, enter_all = [], []
         for leave, enter in zip(self.leave, self.enter, strict=True):
@@ -413,3 +455,37 @@ class FlowModel:
             int(value.value(self.slots)),
             int(value.value(self.free)),
         )
+
+
+def _pairs(leave: Mapping[Place, int], enter: Mapping[Place, int]) -> list[tuple[Place, Place]]:
+    """Pair places left with places entered, never two of one host.
+
+    The host with most still to pair goes first; while no host has more than half of all ends,
+    which ``separate`` sees to, that never gets stuck.
+    """
+    out, into = dict(leave), dict(enter)
+    pairs = []
+    while out:
+        ends: collections.Counter[int] = collections.Counter()
+        for places in (out, into):
+            for (h, _), count in places.items():
+                ends[h] += count
+        tight = min(ends, key=lambda h: (-ends[h], h))
+        source = min(
+            out,
+            key=lambda place: (place[0] != tight, -ends[place[0]], place),
+        )
+        dest = min(
+            (place for place in into if place[0] != source[0]),
+            key=lambda place: (
+                source[0] != tight and place[0] != tight,
+                -ends[place[0]],
+                place,
+            ),
+        )
+        pairs.append((source, dest))
+        for places, place in ((out, source), (into, dest)):
+            places[place] -= 1
+            if not places[place]:
+                del places[place]
+    return pairs

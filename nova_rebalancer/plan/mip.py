@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exact planner: the aggregated flow model, solved by CP-SAT to a proof or to the limit.
+"""The exact planner: the aggregated flow model solved to a proof, with a search beside it.
 
-One worker with the full linear relaxation proves 279 hosts in seconds and repeats itself exactly;
-more workers were slower to the proof and end on another of the equally good targets each time
-(doc/source/contributor/results.rst has the figures).
+The solver's bound is tight within seconds, its targets are poor until shortly before the proof;
+the search finds good targets at once and has no bound.  So both run side by side, in rounds of
+growing work, and meet after each: the better target starts the next round, and a target as good
+as the bound ends the planning.  Rounds are measured in work, not seconds, and what one does
+within a round does not depend on the other, so a run repeats itself exactly unless the clock or
+a person ends it.
 """
 
-import collections
 from collections.abc import Callable
+import concurrent.futures
 import dataclasses
-import threading
-
-from ortools.sat.python import cp_model
+import math
 
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
@@ -20,29 +21,19 @@ from nova_rebalancer.model.objectives import fragmentation
 from nova_rebalancer.plan import base
 from nova_rebalancer.plan import flow
 from nova_rebalancer.plan import greedy
+from nova_rebalancer.plan import search
+from nova_rebalancer.plan import solver
 
-POLL_S = 0.05
-"""How often the watch is asked whether to stop."""
+ROUND_WORK = 1.5
+"""Work of the first round, for each of the two; every further round has half as much again."""
 
-TIDY_WORK = 1.0
-"""Work at most for finding as good a target with fewer migrations."""
+GROWTH = 1.5
 
+TIDY_WORK = 0.25
+"""Work for finding as good a target with fewer migrations, about half a second.
 
-@dataclasses.dataclass(slots=True)
-class _Search:
-    """What the solver calls share: budget left, best flow, best bound."""
-
-    budget: base.Budget
-    seed: int
-    watch: base.Watch
-    work_spent: float = 0.0
-    out_of_time: bool = False
-
-    def left(self) -> float | None:
-        """Solver work that is left, None when it is not limited."""
-        if self.budget.work is None:
-            return None
-        return max(0.0, self.budget.work - self.work_spent)
+The clock does not cut it short: a proven target must not depend on when the proof came.
+"""
 
 
 def plan(
@@ -54,61 +45,145 @@ def plan(
 ) -> target.Target:
     """Return the best target found, with a bound that holds for any placement in the limit.
 
-    It starts from the greedy planner's target and never returns a worse one.
+    Never worse than the greedy planner's target.
     """
     if not isinstance(goal, fragmentation.Fragmentation):
         raise TypeError(f"planner mip has no model for goal {goal.name}")
     first = greedy.plan(start, goal, budget, seed, watch)
     model = flow.FlowModel(start, goal.cores, budget.max_migrations)
-    search = _Search(budget, seed, watch)
+    meter = solver.Meter(budget, seed, watch)
     solve = _most_slots if model.free_is_constant() else _best_ratio
-    best, bound = solve(model, goal, start, first, search)
-    host_of, cells_of = first.host_of, first.cells_of
-    if best is not None:
-        host_of, cells_of = _expand(start, model, best)
-    value = goal.evaluate(start.placed(host_of, cells_of))
-    if best is None or first.value.value < value.value:
-        host_of, cells_of, value = first.host_of, first.cells_of, first.value
-    bound = min(bound, value.value)
-    if value.value - bound <= target.TOLERANCE:
+    best, bound = solve(model, goal, first, meter)
+    bound = min(max(bound, 0.0), best.value.value)
+    if best.value.value - bound <= target.TOLERANCE:
         status = target.OPTIMAL
     elif watch.stopped():
         status = target.INTERRUPTED
     else:
-        status = target.TIME_LIMIT if search.out_of_time else target.FEASIBLE
-    return target.Target(host_of, cells_of, value, bound, status, "mip", seed)
+        status = target.TIME_LIMIT if meter.out_of_time else target.FEASIBLE
+    return dataclasses.replace(best, bound=bound, status=status, planner="mip")
+
+
+class _Beside(base.Watch):
+    """The search's watch: passes on what it hears, and can be told to end."""
+
+    def __init__(self, watch: base.Watch) -> None:
+        self._watch = watch
+        self.ended = False
+
+    def incumbent(self, value: float) -> None:
+        self._watch.incumbent(value)
+
+    def stopped(self) -> bool:
+        return self.ended or self._watch.stopped()
 
 
 def _most_slots(
     model: flow.FlowModel,
     goal: fragmentation.Fragmentation,
-    start: state.PlacementState,
     first: target.Target,
-    search: _Search,
-) -> tuple[flow.Flow | None, float]:
-    """Maximise slots where the free cores of the cloud cannot change; return flow and bound."""
-    free = round(_part(goal.evaluate(start), "free_cores"))
-    known = (free - round(_part(first.value, "fragment_cores"))) // goal.cores
+    meter: solver.Meter,
+) -> tuple[target.Target, float]:
+    """Maximise slots where the free cores of the cloud cannot change; return target and bound."""
+    free, slots = _cores(first, goal)
 
     def rate(slots: float) -> float:
         # Solver bounds are floats: one that is a hair below a whole number means that number.
-        return goal.value(max(0, free - goal.cores * int(slots + 1e-6)), free).value
+        return goal.value(max(0, free - goal.cores * math.floor(slots + 1e-6)), free).value
 
     model.model.maximize(model.slots)
-    best, most = _solve(model, search, rate)
-    bound = rate(most) if free else 0.0
-    if best is not None and best.slots >= known and best.slots >= most - 1e-6:
-        best = _fewest_moves(model, best, search)
-    return best, bound
+    beside = _Beside(meter.watch)
+    searching = search.Search(model.start, goal, first, meter.budget, meter.seed, beside)
+    most, work = math.inf, ROUND_WORK
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="search") as pool:
+        while True:
+            other = pool.submit(searching.run, work)
+            proven = True  # ends the search too should the exact part fail
+            try:
+                found, bound, proven = _exact(model, meter, work, rate)
+            finally:
+                beside.ended = proven
+                other.result()
+            most = min(most, math.floor(bound + 1e-6))
+            if proven and found is not None:
+                best = _target(model, goal, found, first)
+                break
+            if found is not None:
+                searching.offer(_target(model, goal, found, first))
+            best = searching.best
+            slots = _cores(best, goal)[1]
+            if slots >= most or meter.spent():
+                break
+            model.model.add(model.slots <= int(most))
+            model.hint(model.read(best.host_of, best.cells_of))
+            work *= GROWTH
+    if _cores(best, goal)[1] >= most:
+        best = _fewest_moves(model, goal, best, meter)
+    return best, rate(most) if math.isfinite(most) else 0.0
+
+
+def _exact(
+    model: flow.FlowModel,
+    meter: solver.Meter,
+    work: float,
+    rate: Callable[[float], float] | None,
+) -> tuple[flow.Flow | None, float, bool]:
+    """Solve for one round; return what was found, the bound of the objective, whether proven.
+
+    ``rate`` turns objective values into what the watch hears; None keeps it silent.
+    """
+    end = meter.work + work
+    while True:
+        answer = solver.solve(
+            model.model,
+            meter,
+            max(0.0, end - meter.work),
+            tell=None if rate is None else lambda slots: meter.watch.incumbent(rate(slots)),
+            tell_bound=None if rate is None else lambda slots: meter.watch.bound(rate(slots)),
+        )
+        found = model.flow(answer.solver) if answer.found else None
+        if found is None or not model.separate(found):
+            return found, answer.bound, answer.proven
+        if not answer.proven:
+            return None, answer.bound, False
+
+
+def _fewest_moves(
+    model: flow.FlowModel,
+    goal: fragmentation.Fragmentation,
+    best: target.Target,
+    meter: solver.Meter,
+) -> target.Target:
+    """Return a target as good and, if one is found at little cost, with fewer migrations."""
+    model.model.add(model.slots >= _cores(best, goal)[1])
+    model.hint(model.read(best.host_of, best.cells_of))
+    model.model.minimize(model.moves)
+    answer = solver.solve(model.model, meter, TIDY_WORK, deadline=False)
+    if not answer.found:
+        return best
+    found = model.flow(answer.solver)
+    return best if model.separate(found) else _target(model, goal, found, best)
+
+
+def _target(
+    model: flow.FlowModel,
+    goal: fragmentation.Fragmentation,
+    found: flow.Flow,
+    like: target.Target,
+) -> target.Target:
+    """Return the target of a flow."""
+    reached = model.placement(found)
+    return dataclasses.replace(
+        like, host_of=reached.host_of, cells_of=reached.cells_of, value=goal.evaluate(reached)
+    )
 
 
 def _best_ratio(
     model: flow.FlowModel,
     goal: fragmentation.Fragmentation,
-    start: state.PlacementState,
     first: target.Target,
-    search: _Search,
-) -> tuple[flow.Flow | None, float]:
+    meter: solver.Meter,
+) -> tuple[target.Target, float]:
     """Maximise slots / free cores where moves change both, by Dinkelbach's iteration.
 
     With the best ratio s/f known, maximise slots * f - free * s: a positive optimum is a better
@@ -119,156 +194,32 @@ def _best_ratio(
     ----------
     Dinkelbach (1967), On nonlinear fractional programming, Management Science 13.
     """
-    free = round(_part(first.value, "free_cores"))
-    slots = (free - round(_part(first.value, "fragment_cores"))) // goal.cores
+    free, slots = _cores(first, goal)
     if free == 0:
-        return None, 0.0
+        return first, 0.0
     model.model.minimize(model.free)
-    _, least_free = _solve(model, search, None)
-    best: flow.Flow | None = None
+    least = max(0.0, solver.solve(model.model, meter).bound)
+    best = first
     while True:
         model.model.maximize(free * model.slots - slots * model.free)
-        found, most = _solve(model, search, None)
+        found, bound, _ = _exact(model, meter, math.inf, None)
         if found is not None and found.free == 0:
-            return found, 0.0
-        better = found is not None and found.slots * free > slots * found.free
-        if not better or search.out_of_time or search.left() == 0 or search.watch.stopped():
-            if least_free < 0.5:
-                bound = 0.0 if most > 0.5 else 1 - goal.cores * slots / free
-            else:
-                limit = slots / free + max(0.0, most) / (free * least_free)
-                bound = max(0.0, 1 - goal.cores * limit)
-            return best, bound
-        assert found is not None
-        best, slots, free = found, found.slots, found.free
-        search.watch.incumbent(1 - goal.cores * slots / free)
+            return _target(model, goal, found, first), 0.0
+        if found is None or found.slots * free <= slots * found.free:
+            break
+        best, slots, free = _target(model, goal, found, first), found.slots, found.free
+        meter.watch.incumbent(best.value.value)
+        if meter.spent():
+            return best, 0.0
+    if bound < 0.5:
+        return best, best.value.value
+    if least < 0.5:
+        return best, 0.0
+    return best, 1 - goal.cores * (slots / free + bound / (free * least))
 
 
-def _fewest_moves(model: flow.FlowModel, best: flow.Flow, search: _Search) -> flow.Flow:
-    """Return a flow with as many slots and, if one is found, fewer moves."""
-    moves = sum(sum(leave.values()) for leave in best.leave)
-    model.model.add(model.slots >= best.slots)
-    model.model.add(model.moves <= moves)
-    model.model.minimize(model.moves)
-    found, _ = _solve(model, search, None, TIDY_WORK)
-    return best if found is None else found
-
-
-def _part(value: objectives.Value, name: str) -> float:
-    return next(part.value for part in value.parts if part.name == name)
-
-
-def _solve(
-    model: flow.FlowModel,
-    search: _Search,
-    rate: Callable[[float], float] | None,
-    work: float | None = None,
-) -> tuple[flow.Flow | None, float]:
-    """Solve until a solution breaks no row that was left out; return it and the bound.
-
-    ``rate`` turns objective values into what the watch hears; None keeps it silent.
-    """
-    while True:
-        solver = cp_model.CpSolver()
-        parameters = solver.parameters
-        parameters.num_workers = 1
-        parameters.linearization_level = 2
-        parameters.random_seed = search.seed
-        parameters.catch_sigint_signal = False
-        limits = [limit for limit in (work, search.left()) if limit is not None]
-        if limits:
-            parameters.max_deterministic_time = min(limits)
-        left_s = search.budget.left_s()
-        if left_s < float("inf"):
-            parameters.max_time_in_seconds = left_s
-        if rate is not None:
-            solver.best_bound_callback = lambda bound: search.watch.bound(rate(bound))
-        status = _run(solver, model.model, _Tell(search.watch, rate), search.watch)
-        search.work_spent += solver.response_proto.deterministic_time
-        if status not in (cp_model.OPTIMAL, cp_model.INFEASIBLE) and search.budget.left_s() <= 0.01:
-            search.out_of_time = True
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            return None, solver.best_objective_bound
-        found = model.flow(solver)
-        if status == cp_model.FEASIBLE or not model.separate(found):
-            return found, solver.best_objective_bound
-
-
-class _Tell(cp_model.CpSolverSolutionCallback):
-    """Passes each better solution's value to the watch."""
-
-    def __init__(self, watch: base.Watch, rate: Callable[[float], float] | None) -> None:
-        super().__init__()
-        self._watch = watch
-        self._rate = rate
-
-    def on_solution_callback(self) -> None:
-        if self._rate is not None:
-            self._watch.incumbent(self._rate(self.objective_value))
-
-
-def _run(solver: cp_model.CpSolver, model: cp_model.CpModel, tell: _Tell, watch: base.Watch) -> int:
-    """Run the solver beside this thread, which stays free to hear signals and to stop it."""
-    answer: list[int] = []
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            answer.append(int(solver.solve(model, tell)))
-        except BaseException as error:  # handed to the caller's thread below
-            failure.append(error)
-
-    thread = threading.Thread(target=work, name="cp-sat", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(POLL_S)
-        if watch.stopped():
-            solver.stop_search()
-    if failure:
-        raise failure[0]
-    return answer[0]
-
-
-def _expand(
-    start: state.PlacementState, model: flow.FlowModel, found: flow.Flow
-) -> tuple["state.arrays.Ints", "state.arrays.Ints"]:
-    """Name the instances behind the counts: who leaves each place, and where to."""
-    host_of, cells_of = start.host_of.copy(), start.cells_of.copy()
-    for kind, leave, enter in zip(model.kinds, found.leave, found.enter, strict=True):
-        movers = {place: list(kind.at[place][:count]) for place, count in leave.items()}
-        places = collections.Counter(enter)
-        for source, (h, cells) in _pairs(leave, places):
-            v = movers[source].pop(0)
-            host_of[v] = h
-            cells_of[v] = state.NOWHERE
-            cells_of[v, : len(cells)] = cells
-    return host_of, cells_of
-
-
-def _pairs(
-    leave: "flow.Mapping[flow.Place, int]", enter: "flow.Mapping[flow.Place, int]"
-) -> list[tuple[flow.Place, flow.Place]]:
-    """Pair places left with places entered, never two of one host.
-
-    The host with most still to pair goes first; while no host has more than half of all ends,
-    which the model's rows see to, that never gets stuck.
-    """
-    out, into = dict(leave), dict(enter)
-    pairs = []
-    while out:
-        ends: collections.Counter[int] = collections.Counter()
-        for places in (out, into):
-            for (h, _), count in places.items():
-                ends[h] += count
-        tight = min(ends, key=lambda h: (-ends[h], h))
-        source = min(out, key=lambda place: (place[0] != tight, -ends[place[0]], place))
-        dest = min(
-            (place for place in into if place[0] != source[0]),
-            key=lambda place: (source[0] != tight and place[0] != tight, -ends[place[0]], place),
-        )
-        pairs.append((source, dest))
-        for places, place in ((out, source), (into, dest)):
-            places[place] -= 1
-            if not places[place]:
-                del places[place]
-    return pairs
+def _cores(found: target.Target, goal: fragmentation.Fragmentation) -> tuple[int, int]:
+    """Return the free cores of a target, and how many slots they make."""
+    amounts = {part.name: round(part.value) for part in found.value.parts}
+    free = amounts["free_cores"]
+    return free, (free - amounts["fragment_cores"]) // goal.cores

@@ -7,13 +7,16 @@ one that is down, server groups, and instances that must stay.
 """
 
 import bisect
+from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import datetime
 import json
 import random
-import uuid
-from collections.abc import Iterator, Sequence
 from typing import Any
+import uuid
+
+from nova_rebalancer import exceptions
 
 CLOUD = "demo"
 TAKEN_AT = datetime.datetime(2026, 1, 12, 3, 0, tzinfo=datetime.UTC)
@@ -52,7 +55,7 @@ TASKS = ("image_snapshot", "rebooting", "resize_prep")
 EVENTS_PER_HOST = 45
 """Arrivals and departures for each host, after the cloud was first full."""
 
-PACKED = 62
+PACKED = 52
 """Percent of arrivals that go where they fit best; the others go anywhere they fit."""
 
 
@@ -130,7 +133,8 @@ class _Dice:
 
     def sample(self, things: Sequence[Any], count: int) -> list[Any]:
         """Return ``count`` different ones of ``things``, or all."""
-        left, taken = list(things), []
+        left = list(things)
+        taken: list[Any] = []
         while left and len(taken) < count:
             taken.append(left.pop(self.below(len(left))))
         return taken
@@ -319,9 +323,7 @@ class _Churn:
     def spots(self, h: int, size: _Size) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Yield the cells of host ``h`` where ``size`` fits, with the cores left there then."""
         cores, mib = size.cores // size.guests, size.mib // size.guests
-        fitting = [
-            n for n in range(CELLS) if self.cores[h][n] >= cores and self.mib[h][n] >= mib
-        ]
+        fitting = [n for n in range(CELLS) if self.cores[h][n] >= cores and self.mib[h][n] >= mib]
         if size.guests == 1:
             for n in fitting:
                 yield self.cores[h][n] - cores, (n,)
@@ -391,11 +393,13 @@ def document(seed: int, hosts: int = HOSTS) -> bytes:
 
     Raises
     ------
-    ValueError
+    UsageError
         If there are too few or too many hosts.
     """
     if not MIN_HOSTS <= hosts <= MAX_HOSTS:
-        raise ValueError(f"a demo cloud has {MIN_HOSTS} to {MAX_HOSTS} hosts, not {hosts}")
+        raise exceptions.UsageError(
+            f"a demo cloud has {MIN_HOSTS} to {MAX_HOSTS} hosts, not {hosts}"
+        )
     churn = _Churn(seed, hosts)
     churn.live()
     churn.mark()

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cloud in memory: it is read like a cloud and carries out live migrations like one.
+
+It keeps books of its own and knows nothing of plans, so what it refuses is a second opinion on
+them.  Time stands still until ``advance`` is called.
+"""
+
+import collections
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+import datetime
+import heapq
+import itertools
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model.constraints import migratable
+
+SETUP_S = 1.0
+"""Seconds a migration takes beside copying memory."""
+
+Thing = tuple[str | int, ...]
+"""Something of which there is so much: a resource of a provider or cell, a group on a host."""
+
+
+class RefusedError(exceptions.RebalancerError):
+    """The cloud does not start this migration: skip it and all that waits for it.
+
+    ``code`` is one word for programs.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flight:
+    """A live migration under way; hosts are ids, times are seconds of the cloud's clock."""
+
+    instance: str
+    source: str
+    dest: str
+    cells: tuple[int, ...] | None
+    start_s: float
+    end_s: float
+
+    def progress(self, now_s: float) -> float:
+        """Share of it that is done, in [0, 1]."""
+        return min(1.0, max(0.0, (now_s - self.start_s) / (self.end_s - self.start_s)))
+
+
+class SimCloud:
+    """The cloud of a snapshot, at ``now_s`` seconds after it was taken.
+
+    Parameters
+    ----------
+    snapshot
+        Where everything is; the migrations that run in it go on for ever.
+    rate_mibps
+        Memory in MiB that one live migration copies per second, > 0.
+    """
+
+    def __init__(self, snapshot: cloud.Snapshot, rate_mibps: float = 1000.0) -> None:
+        if not rate_mibps > 0:
+            raise ValueError(f"rate_mibps must be more than 0, not {rate_mibps}")
+        self.now_s = 0.0
+        self._start = snapshot
+        self._rate_mibps = rate_mibps
+        self._hosts = {host.id: host for host in snapshot.hosts}
+        self._instances = {instance.id: instance for instance in snapshot.instances}
+        self._pools = {pool.id: pool for pool in snapshot.pools}
+        self._groups: dict[str, list[cloud.ServerGroup]] = collections.defaultdict(list)
+        for group in snapshot.server_groups:
+            for member in group.members:
+                self._groups[member].append(group)
+        self._stuck = {migration.instance for migration in snapshot.running_migrations}
+        self._flights: dict[str, Flight] = {}
+        self._ends: list[tuple[float, int, str]] = []
+        self._started = 0
+        self._charged: collections.Counter[Thing] = collections.Counter()
+        for instance in snapshot.instances:
+            self._charged.update(self._things(instance, instance.host, _cells(instance)))
+        for migration in snapshot.running_migrations:
+            instance = self._instances[migration.instance]
+            here = self._things(instance, instance.host, _cells(instance))
+            for far in {migration.source, migration.dest} - {instance.host}:
+                self._charged.update(_without(self._things(instance, far, None), here))
+
+    @property
+    def in_flight(self) -> tuple[Flight, ...]:
+        """Migrations under way, in the order they started."""
+        return tuple(self._flights.values())
+
+    @property
+    def next_end_s(self) -> float | None:
+        """When the next migration is confirmed; None while nothing is in flight."""
+        return self._ends[0][0] if self._ends else None
+
+    def live_migrate(
+        self, instance_id: str, source: str, dest: str, cells: Sequence[int] | None = None
+    ) -> Flight:
+        """Start the live migration of an instance; until it is confirmed it charges both hosts.
+
+        Parameters
+        ----------
+        instance_id
+            Which one.
+        source, dest
+            Ids of the host the caller believes it on and of the host it is to go to.
+        cells
+            Host cell for each guest cell; None lets the cloud pick the first that fit.
+
+        Raises
+        ------
+        RefusedError
+            If the cloud does not start it; nothing has changed then.
+        """
+        instance = self._instances.get(instance_id)
+        if instance is None:
+            raise RefusedError("unknown_instance", f"there is no instance {instance_id}")
+        for host in (source, dest):
+            if host not in self._hosts:
+                raise RefusedError("unknown_host", f"there is no host {host}")
+        self._check_instance(instance, source)
+        self._check_dest(instance, dest)
+        chosen = self._choose(instance, dest, cells)
+        here = self._things(instance, instance.host, _cells(instance))
+        self._charged.update(_without(self._things(instance, dest, chosen), here))
+        memory_mib = instance.allocations.get("MEMORY_MB", 0)
+        end_s = self.now_s + SETUP_S + memory_mib / self._rate_mibps
+        flight = Flight(instance_id, source, dest, chosen, self.now_s, end_s)
+        self._flights[instance_id] = flight
+        heapq.heappush(self._ends, (end_s, self._started, instance_id))
+        self._started += 1
+        return flight
+
+    def advance(self, to_s: float) -> list[Flight]:
+        """Let the clock run to ``to_s`` and return what was confirmed by then, in order."""
+        if to_s < self.now_s:
+            raise ValueError(f"the clock is at {self.now_s} s and does not go back to {to_s} s")
+        confirmed = []
+        while self._ends and self._ends[0][0] <= to_s:
+            end_s, _, instance_id = heapq.heappop(self._ends)
+            self.now_s = end_s
+            confirmed.append(self._confirm(self._flights.pop(instance_id)))
+        self.now_s = to_s
+        return confirmed
+
+    def snapshot(self) -> cloud.Snapshot:
+        """Say what the cloud looks like now, as a collector would."""
+        start = self._start
+        taken_at = datetime.datetime.fromisoformat(start.taken_at)
+        now = taken_at + datetime.timedelta(seconds=self.now_s)
+        return dataclasses.replace(
+            start,
+            taken_at=now.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            instances=tuple(self._instances[instance.id] for instance in start.instances),
+            running_migrations=(
+                *start.running_migrations,
+                *(
+                    cloud.RunningMigration(f.instance, f.source, f.dest, "running")
+                    for f in self._flights.values()
+                ),
+            ),
+        )
+
+    def _confirm(self, flight: Flight) -> Flight:
+        """Make the destination the instance's host and free the source."""
+        before = self._instances[flight.instance]
+        numa = before.numa
+        if numa is not None and flight.cells is not None:
+            numa = tuple(
+                cloud.GuestCell(cell, guest.resources)
+                for cell, guest in zip(flight.cells, numa, strict=True)
+            )
+        after = dataclasses.replace(before, host=flight.dest, numa=numa)
+        self._instances[flight.instance] = after
+        there = self._things(after, after.host, _cells(after))
+        here = self._things(before, before.host, _cells(before))
+        self._charged.subtract(_without(here, there))
+        return flight
+
+    def _things(
+        self, instance: cloud.Instance, host_id: str, cells: Sequence[int | None] | None
+    ) -> dict[Thing, int]:
+        """What ``instance`` charges when it is on ``cells`` of a host."""
+        host = self._hosts[host_id]
+        things: dict[Thing, int] = {}
+        for resource, amount in instance.allocations.items():
+            if amount:
+                things["provider", host.shared.get(resource, host_id), resource] = amount
+        for cell, guest in zip(cells or (), instance.numa or (), strict=False):
+            if cell is not None:
+                for resource, amount in guest.resources.items():
+                    things["cell", host_id, cell, resource] = amount
+        for group in self._groups[instance.id]:
+            things["group", group.id, host_id] = 1
+        return things
+
+    def _limits(
+        self, instance: cloud.Instance, host: cloud.Host, cells: Sequence[int] | None
+    ) -> Iterator[tuple[Thing, int, str]]:
+        """Yield how much there is of what ``instance`` would charge on ``host``, and its name."""
+        for resource in instance.allocations:
+            pool = host.shared.get(resource)
+            inventories = self._pools[pool].inventories if pool else host.inventories
+            if resource in inventories:
+                key: Thing = ("provider", pool or host.id, resource)
+                yield key, inventories[resource].capacity, resource
+        by_id = {cell.id: cell for cell in host.cells}
+        for n in cells or ():
+            for resource, amount in by_id[n].capacity.items():
+                yield ("cell", host.id, n, resource), amount, f"{resource} of NUMA cell {n}"
+
+    def _check_instance(self, instance: cloud.Instance, source: str) -> None:
+        """Refuse an instance that is not where the caller believes or must not be moved."""
+        name = instance.id
+        if instance.host != source:
+            raise RefusedError(
+                "wrong_source",
+                f"{name} is on {self._name(instance.host)}, not on {self._name(source)}",
+            )
+        migrating = name in self._flights or name in self._stuck
+        why = migratable.why_not(instance, self._hosts[source], migrating, None)
+        if why is not None:
+            raise RefusedError(why.code, why.text)
+
+    def _check_dest(self, instance: cloud.Instance, dest: str) -> None:
+        """Refuse a host that the scheduler would not accept, whatever room it has."""
+        name, host, source = instance.id, self._hosts[dest], self._hosts[instance.host]
+        label = host.service_host
+        if host is source:
+            raise RefusedError("same_host", f"{name} is on {label} already")
+        if not host.usable:
+            what = "disabled" if host.status != "enabled" else "down"
+            raise RefusedError("host_not_usable", f"{label} is {what}")
+        if instance.allowed_hosts is not None and dest not in instance.allowed_hosts:
+            raise RefusedError("not_allowed", f"{name} must not be on {label}")
+        if host.az != source.az:
+            raise RefusedError(
+                "not_allowed", f"{label} is in zone {host.az}, {name} is in zone {source.az}"
+            )
+        for resource, amount in instance.allocations.items():
+            pool = host.shared.get(resource)
+            inventories = self._pools[pool].inventories if pool else host.inventories
+            inventory = inventories.get(resource)
+            if amount and (inventory is None or not inventory.fits_units(amount)):
+                raise RefusedError(
+                    "not_allowed", f"{label} does not give {amount} {resource} at once"
+                )
+        for group in self._groups[name]:
+            members = self._charged["group", group.id, dest]
+            if group.policy == "anti-affinity" and members >= group.max_server_per_host:
+                raise RefusedError(
+                    "anti_affinity",
+                    f"{label} holds {members} of group {group.name or group.id}, which allows "
+                    f"{group.max_server_per_host} on a host",
+                )
+            if group.policy == "affinity" and len(group.members) > 1 and not members:
+                raise RefusedError(
+                    "affinity", f"{label} holds nothing of group {group.name or group.id}"
+                )
+
+    def _choose(
+        self, instance: cloud.Instance, dest: str, cells: Sequence[int] | None
+    ) -> tuple[int, ...] | None:
+        """Return the cells the instance goes to, None without a NUMA topology."""
+        host = self._hosts[dest]
+        known = [cell.id for cell in host.cells]
+        if instance.numa is None:
+            if cells is not None:
+                raise RefusedError("numa", f"{instance.id} has no NUMA topology")
+            self._check_room(instance, host, None)
+            return None
+        if cells is not None:
+            if len(cells) != len(instance.numa) or len(set(cells)) != len(cells):
+                raise RefusedError(
+                    "numa",
+                    f"{instance.id} needs {len(instance.numa)} different cells, not {[*cells]}",
+                )
+            if unknown := set(cells).difference(known):
+                raise RefusedError("numa", f"{host.service_host} has no NUMA cell {min(unknown)}")
+            self._check_room(instance, host, cells)
+            return tuple(cells)
+        refusal = RefusedError(
+            "numa", f"{host.service_host} has {len(known)} NUMA cells, {instance.id} needs more"
+        )
+        # As nova/virt/hardware.py does, numa_fit_instance_to_host, but for its sorting of cells.
+        for choice in itertools.permutations(known, len(instance.numa)):
+            try:
+                self._check_room(instance, host, choice)
+            except RefusedError as error:
+                refusal = error
+            else:
+                return choice
+        raise refusal
+
+    def _check_room(
+        self, instance: cloud.Instance, host: cloud.Host, cells: Sequence[int] | None
+    ) -> None:
+        """Refuse what does not fit beside all that is there and on its way there."""
+        here = self._things(instance, instance.host, _cells(instance))
+        asked = _without(self._things(instance, host.id, cells), here)
+        for thing, limit, name in self._limits(instance, host, cells):
+            used, amount = self._charged[thing], asked.get(thing, 0)
+            if amount and used + amount > limit:
+                raise RefusedError(
+                    "capacity" if thing[0] == "provider" else "numa",
+                    f"{host.service_host} has {limit - used} {name} left of {limit}, "
+                    f"{instance.id} needs {amount}",
+                )
+
+    def _name(self, host_id: str) -> str:
+        return self._hosts[host_id].service_host
+
+
+def _cells(instance: cloud.Instance) -> tuple[int | None, ...] | None:
+    """The host cells an instance is on."""
+    return None if instance.numa is None else tuple(guest.cell for guest in instance.numa)
+
+
+def _without(things: dict[Thing, int], others: dict[Thing, int]) -> dict[Thing, int]:
+    """``things`` but for those that ``others`` has too: a pool is charged once, not twice."""
+    return {thing: amount for thing, amount in things.items() if thing not in others}
