@@ -12,7 +12,6 @@ import time
 from typing import Any
 
 import stevedore
-import stevedore.exception
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.model import cloud
@@ -155,16 +154,20 @@ def _status(status: str, after: float, bound: float | None, found: path.Migratio
 
 def _plugin(group: str, name: str) -> Any:
     """Load a plug-in; one that does not load is an error, never skipped."""
-    try:
-        return stevedore.DriverManager(
-            group, name, invoke_on_load=False, on_load_failure_callback=_load_failed
-        ).driver
-    except stevedore.exception.NoMatches as error:
+
+    def missing(_: Any) -> None:
         known = sorted(point.name for point in importlib.metadata.entry_points(group=group))
         raise exceptions.UsageError(
             f'{group.rpartition(".")[2]}: no "{name}"; there are: {", ".join(known)}'
-        ) from error
+        )
 
+    def failed(_: Any, point: Any, error: BaseException) -> None:
+        raise exceptions.UsageError(f"plug-in {point.name} ({point.value}) does not load: {error}")
 
-def _load_failed(manager: Any, point: Any, error: Exception) -> None:
-    raise exceptions.UsageError(f"plug-in {point.name} ({point.value}) does not load: {error}")
+    manager = stevedore.NamedExtensionManager(
+        group,
+        [name],
+        on_missing_entrypoints_callback=missing,
+        on_load_failure_callback=failed,
+    )
+    return manager[name].plugin

@@ -36,6 +36,8 @@ class Rebalance(app.App):
             description=DESCRIPTION,
             version=importlib.metadata.version("nova-rebalancer"),
             command_manager=commandmanager.CommandManager("nova_rebalancer.cli"),
+            # Without it "plan --help" would show the program's help, not the command's.
+            deferred_help=True,
         )
         self._failure: BaseException | None = None
 

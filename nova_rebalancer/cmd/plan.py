@@ -45,7 +45,7 @@ class Plan(lister.Lister):
         parser.add_argument(
             "--demo-hosts",
             metavar="N",
-            type=_at_least(4),
+            type=_at_least(10),
             default=60,
             help="hosts of the made-up cloud (default 60)",
         )
@@ -53,8 +53,8 @@ class Plan(lister.Lister):
             "--demo-seed",
             metavar="N",
             type=_at_least(0),
-            default=0,
-            help="which made-up cloud (default 0)",
+            default=1,
+            help="which made-up cloud (default 1)",
         )
         parser.add_argument(
             "--goal",
@@ -179,6 +179,8 @@ class Plan(lister.Lister):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Run, and answer with our exit code, where cliff would always say 0."""
+        if parsed_args.formatter == "table" and self.app.stdout.isatty():
+            parsed_args.fit_width = True
         return super().run(parsed_args) or self.exit_code
 
     def _say(self, plan: Any, written: dict[str, Any], optimal: str) -> None:
@@ -198,7 +200,7 @@ class Plan(lister.Lister):
         head += ", proven optimal)" if plan.status == optimal else f", {plan.status})"
         count = len(plan.path.migrations)
         if not count:
-            print(f"nothing worth doing: {head}", file=self.app.stderr)
+            print(f"nothing worth doing was found: {head}", file=self.app.stderr)
             return
         minutes = plan.path.makespan_s / 60
         print(

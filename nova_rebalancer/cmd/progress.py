@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person sees while a plan is made, and how Ctrl-C asks for what there is."""
 
+import shutil
 import signal
 import threading
 import time
@@ -38,6 +39,9 @@ class Progress(base.Watch):
                 file=stream,
                 desc="planning",
                 leave=False,
+                # A terminal that does not tell its size says 0, and tqdm would draw nothing.
+                ncols=shutil.get_terminal_size().columns,
+                nrows=shutil.get_terminal_size().lines,
                 bar_format="{desc} {bar:24} {n:.0f} s of {total:.0f} s{postfix}"
                 if time_limit_s
                 else "{desc} {n:.0f} s{postfix}",

@@ -52,7 +52,8 @@ def problems(document: Any, limit: int = 10) -> list[str]:
         return found
     result = []
     for text in _meaning_problems(document):
-        result.append(text)
+        # Ids may hold line breaks.
+        result.append(" ".join(text.split()))
         if len(result) == limit:
             break
     return result
@@ -182,12 +183,21 @@ def _snapshot(document: dict[str, Any]) -> cloud.Snapshot:
         ),
         flavors=tuple(
             cloud.Flavor(
-                item["id"], item["name"], item.get("resources", {}), item.get("extra_specs", {})
+                item["id"],
+                item["name"],
+                _amounts(item.get("resources", {})),
+                item.get("extra_specs", {}),
             )
             for item in document.get("flavors", ())
         ),
         server_groups=tuple(
-            cloud.ServerGroup(**{**item, "members": tuple(dict.fromkeys(item["members"]))})
+            cloud.ServerGroup(
+                **{
+                    **item,
+                    "members": tuple(dict.fromkeys(item["members"])),
+                    "max_server_per_host": int(item.get("max_server_per_host", 1)),
+                }
+            )
             for item in document.get("server_groups", ())
         ),
         aggregates=tuple(
@@ -202,7 +212,20 @@ def _snapshot(document: dict[str, Any]) -> cloud.Snapshot:
 
 
 def _inventories(item: dict[str, Any]) -> dict[str, cloud.Inventory]:
-    return {resource: cloud.Inventory(**values) for resource, values in item["inventories"].items()}
+    return {
+        resource: cloud.Inventory(
+            **{
+                name: value if name == "allocation_ratio" or value is None else int(value)
+                for name, value in values.items()
+            }
+        )
+        for resource, values in item["inventories"].items()
+    }
+
+
+def _amounts(item: dict[str, Any]) -> dict[str, int]:
+    """Amounts as integers: JSON Schema takes 4.0 for one too."""
+    return {resource: int(amount) for resource, amount in item.items()}
 
 
 def _host(item: dict[str, Any]) -> cloud.Host:
@@ -212,7 +235,9 @@ def _host(item: dict[str, Any]) -> cloud.Host:
     values["traits"] = tuple(item.get("traits", ()))
     numa = item.get("numa")
     if numa is not None:
-        cells = tuple(cloud.NumaCell(cell["id"], cell["capacity"]) for cell in numa["cells"])
+        cells = tuple(
+            cloud.NumaCell(int(cell["id"]), _amounts(cell["capacity"])) for cell in numa["cells"]
+        )
         values["numa"] = cloud.HostNuma(
             numa["provenance"], tuple(sorted(cells, key=lambda cell: cell.id))
         )
@@ -224,11 +249,15 @@ def _host(item: dict[str, Any]) -> cloud.Host:
 
 def _instance(item: dict[str, Any]) -> cloud.Instance:
     values = dict(item)
+    values["allocations"] = _amounts(item["allocations"])
     if item.get("allowed_hosts") is not None:
         values["allowed_hosts"] = tuple(item["allowed_hosts"])
     if item.get("numa") is not None:
         values["numa"] = tuple(
-            cloud.GuestCell(guest["cell"], guest["resources"]) for guest in item["numa"]
+            cloud.GuestCell(
+                None if guest["cell"] is None else int(guest["cell"]), _amounts(guest["resources"])
+            )
+            for guest in item["numa"]
         )
     if "tags" in item:
         values["tags"] = tuple(item["tags"])

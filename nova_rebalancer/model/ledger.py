@@ -25,9 +25,7 @@ class Ledger:
         self.cells_of = start.cells_of.copy()
         self.topologyless = start.topologyless()
         self.groups_of = state.group_members(start)
-        self.in_group = np.zeros((len(start.groups), len(start.hosts)), dtype=np.int64)
-        for k, group in enumerate(start.groups):
-            np.add.at(self.in_group[k], start.host_of[list(group.members)], 1)
+        self.in_group = state.in_groups(start)
         self._asked = [np.nonzero(row)[0] for row in start.demand]
 
     def placement(self) -> state.PlacementState:

@@ -107,7 +107,7 @@ def document(
             for before, after in zip(plan.before.parts, plan.after.parts, strict=True)
         ],
         "migrations": [
-            _migration(start, k, migration, step)
+            _migration(plan, k, migration, step)
             for k, (migration, step) in enumerate(
                 zip(plan.path.migrations, plan.steps, strict=True)
             )
@@ -126,10 +126,8 @@ def _utc(moment: datetime.datetime) -> str:
     return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _migration(
-    start: state.PlacementState, k: int, migration: path.Migration, step: base.Step
-) -> dict[str, Any]:
-    hop = migration.hop
+def _migration(plan: Plan, k: int, migration: path.Migration, step: base.Step) -> dict[str, Any]:
+    start, hop = plan.start, migration.hop
     code = "improves_goal" if hop.role == path.DIRECT else "makes_room"
     return {
         "id": f"m{k + 1}",
@@ -138,8 +136,8 @@ def _migration(
         "dest": start.service_hosts[hop.dest],
         "source_provider": start.hosts[hop.source],
         "dest_provider": start.hosts[hop.dest],
-        "source_numa": _cells(start, hop.v, hop.source, hop.source_cells),
-        "dest_numa": _cells(start, hop.v, hop.dest, hop.dest_cells),
+        "source_numa": _cells(plan, hop.v, hop.source, hop.source_cells),
+        "dest_numa": _cells(plan, hop.v, hop.dest, hop.dest_cells),
         "role": hop.role,
         "method": path.LIVE,
         "wave": migration.wave,
@@ -152,13 +150,18 @@ def _migration(
     }
 
 
-def _cells(
-    start: state.PlacementState, v: int, h: int, cells: tuple[int, ...]
-) -> list[int | None] | None:
-    """Write cells by the snapshot's numbers; None without a NUMA topology."""
-    if start.guests_of[v] == 0:
+def _cells(plan: Plan, v: int, h: int, cells: tuple[int, ...]) -> list[int | None] | None:
+    """Write cells by the snapshot's numbers; None without a NUMA topology.
+
+    Only where the snapshot has it can an instance be on cells that the arrays do not know.
+    """
+    said = plan.snapshot.instances[v].numa
+    if said is None:
         return None
-    return [None if n == state.NOWHERE else start.cell_ids[h][n] for n in cells]
+    return [
+        guest.cell if n == state.NOWHERE else plan.start.cell_ids[h][n]
+        for guest, n in zip(said, cells, strict=True)
+    ]
 
 
 def _left_out(start: state.PlacementState, v: int, why: reason.Reason) -> dict[str, Any]:

@@ -11,6 +11,9 @@ import jsonschema_rs
 SNAPSHOT = "snapshot-1"
 PLAN = "plan-1"
 
+LONGEST = 300
+"""Characters of a message at most."""
+
 
 @functools.cache
 def validator(name: str) -> Any:
@@ -26,10 +29,18 @@ def problems(name: str, document: object, limit: int = 10) -> list[str]:
     """
     found = []
     for error in validator(name).iter_errors(document):
-        found.append(f"{place(error.instance_path)}: {error.message}")
+        found.append(f"{place(error.instance_path)}: {_short(error.message)}")
         if len(found) == limit:
             break
     return found
+
+
+def _short(message: str) -> str:
+    """Keep one line of readable length: a message quotes the whole value it speaks of."""
+    line = " ".join(message.split())
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
 def place(path: list[str | int]) -> str:

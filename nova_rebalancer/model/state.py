@@ -35,11 +35,15 @@ _Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Group:
-    """A hard anti-affinity group: at most ``limit`` of ``members`` (indices) on a host."""
+    """A hard anti-affinity group: at most ``limit`` of ``members`` (indices) on a host.
+
+    ``arriving`` are the hosts at the far ends of members' running migrations.
+    """
 
     id: str
     limit: int
     members: tuple[int, ...]
+    arriving: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -227,17 +231,17 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
     movable[list(excluded)] = False
     base = np.zeros_like(capacity)
     floating = np.zeros(len(hosts), dtype=np.int64)
+    far_ends: dict[int, set[int]] = collections.defaultdict(set)
     for migration in snapshot.running_migrations:
-        v, far = instance_index[migration.instance], host_index[migration.dest]
-        if far == host_of[v]:
-            far = host_index[migration.source]
-        if far == host_of[v]:
-            continue
+        v = instance_index[migration.instance]
+        ends = {host_index[migration.source], host_index[migration.dest]}
+        far_ends[v] |= ends - {int(host_of[v])}
+    for v, far in far_ends.items():
         for r in np.nonzero(demand[v])[0]:
-            row = row_of[far, r]
-            if row not in (NOWHERE, row_of[host_of[v], r]):
+            # Once for each row: a pool behind several of its hosts has room for it already.
+            for row in {int(row_of[h, r]) for h in far} - {NOWHERE, int(row_of[host_of[v], r])}:
                 base[row, r] += demand[v, r]
-        floating[far] += guests_of[v] == 0
+        floating[list(far)] += guests_of[v] == 0
     return PlacementState(
         hosts=tuple(host.id for host in hosts),
         service_hosts=tuple(host.service_host for host in hosts),
@@ -266,6 +270,11 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
                 group.id,
                 group.max_server_per_host,
                 tuple(sorted(instance_index[member] for member in group.members)),
+                tuple(
+                    h
+                    for v in sorted(instance_index[member] for member in group.members)
+                    for h in sorted(far_ends.get(v, ()))
+                ),
             )
             for group in snapshot.server_groups
             if group.policy == "anti-affinity" and len(group.members) > 1
@@ -278,7 +287,8 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
 def _resources(snapshot: cloud.Snapshot) -> tuple[str, ...]:
     """All resource classes, the familiar ones first."""
     names: set[str] = set()
-    for provider in (*snapshot.hosts, *snapshot.pools):
+    providers: tuple[cloud.Host | cloud.Pool, ...] = (*snapshot.hosts, *snapshot.pools)
+    for provider in providers:
         names.update(provider.inventories)
     for host in snapshot.hosts:
         for cell in host.cells:
@@ -296,14 +306,17 @@ def _rows(
 ) -> tuple[arrays.Ints, arrays.Ints]:
     """Capacity rows: the hosts in order, then the pools."""
     pool_row = {pool.id: len(hosts) + p for p, pool in enumerate(snapshot.pools)}
+    offered = {pool.id: pool.inventories for pool in snapshot.pools}
     capacity = np.zeros((len(hosts) + len(pool_row), len(resource_index)), dtype=np.int64)
     row_of = np.full((len(hosts), len(resource_index)), NOWHERE, dtype=np.int64)
-    for p, provider in enumerate((*snapshot.hosts, *snapshot.pools)):
+    providers: tuple[cloud.Host | cloud.Pool, ...] = (*snapshot.hosts, *snapshot.pools)
+    for p, provider in enumerate(providers):
         for resource, inventory in provider.inventories.items():
             capacity[p, resource_index[resource]] = inventory.capacity
     for h, host in enumerate(hosts):
         for resource in host.inventories:
-            row = pool_row[host.shared[resource]] if resource in host.shared else h
+            pool = host.shared.get(resource)
+            row = h if pool is None or resource not in offered[pool] else pool_row[pool]
             row_of[h, resource_index[resource]] = row
     return capacity, row_of
 
@@ -408,6 +421,15 @@ def group_members(state: PlacementState) -> dict[int, list[int]]:
         for v in group.members:
             groups[v].append(k)
     return dict(groups)
+
+
+def in_groups(start: PlacementState) -> arrays.Ints:
+    """Members of each group charged on each host, running migrations at both ends, (K, H)."""
+    count = np.zeros((len(start.groups), len(start.hosts)), dtype=np.int64)
+    for k, group in enumerate(start.groups):
+        np.add.at(count[k], start.host_of[list(group.members)], 1)
+        np.add.at(count[k], list(group.arriving), 1)
+    return count
 
 
 def memory_mib(start: PlacementState, v: int) -> int | None:

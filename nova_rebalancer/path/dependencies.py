@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nova_rebalancer.model import arrays
 from nova_rebalancer.model import path
 from nova_rebalancer.model import state
 
@@ -50,12 +49,12 @@ def find(start: state.PlacementState, hops: Sequence[path.Hop]) -> list[tuple[in
 
 
 class _Charges:
-    """What each hop takes and gives, by limited thing: a capacity row, a cell, a group on a host."""
+    """What each hop takes and gives of what is limited: rows, cells, groups on a host."""
 
     def __init__(self, start: state.PlacementState) -> None:
         self._start = start
         self._used, self._cell_used = start.used(), start.cell_used()
-        self._groups = state.group_members(start)
+        self._groups, self._in_group = state.group_members(start), state.in_groups(start)
         self._into: dict[tuple[object, ...], list[tuple[int, int]]] = {}
         self._out: dict[tuple[object, ...], list[tuple[int, int]]] = {}
 
@@ -86,9 +85,7 @@ class _Charges:
             case ("cell", int(h), int(n), int(r)):
                 return int(start.cell_capacity[h, n, r] - self._cell_used[h, n, r])
             case ("group", int(k), int(h)):
-                group = start.groups[k]
-                members: arrays.Ints = start.host_of[list(group.members)]
-                return group.limit - int((members == h).sum())
+                return start.groups[k].limit - int(self._in_group[k, h])
         raise AssertionError(thing)
 
     def _short(self, hop: path.Hop, done: frozenset[int]) -> set[tuple[object, ...]]:

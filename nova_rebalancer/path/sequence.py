@@ -29,7 +29,10 @@ class Sequence:
         self.start = start
         self.book = ledger.Ledger(start)
         self.hops: list[path.Hop] = []
-        self.pending = dict(sorted(goal.items()))
+        # Host by host: what leaves one host makes useful room together, so that a path that is
+        # stopped half-way has paid for what it did.
+        order = sorted(goal, key=lambda v: (int(start.host_of[v]), v))
+        self.pending = {v: goal[v] for v in order}
         self.unreachable: dict[int, reason.Reason] = {}
         self._cost = cost
         self._stepped_aside: set[int] = set()
@@ -57,10 +60,10 @@ class Sequence:
                 went = True
         return went
 
-    def _hop(self, v: int, h: int, cells: Spot | tuple[int, ...], role: str) -> None:
+    def _hop(self, v: int, h: int, cells: tuple[int, ...], role: str) -> None:
         source = int(self.book.host_of[v])
-        self.hops.append(path.Hop(v, source, self._cells(v), h, tuple(cells), role))
-        self.book.move(v, h, tuple(cells))
+        self.hops.append(path.Hop(v, source, self._cells(v), h, cells, role))
+        self.book.move(v, h, cells)
 
     def _cells(self, v: int) -> tuple[int, ...]:
         return tuple(int(n) for n in self.book.cells_of[v, : self.start.guests_of[v]])

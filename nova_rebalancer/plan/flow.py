@@ -108,10 +108,15 @@ class FlowModel:
         X of the fragment rate.
     limit
         Most instances that may move, at least 1.
+    tolerant
+        Whether what is overfull in ``start`` may stay so, as long as nothing arrives there.
     """
 
-    def __init__(self, start: state.PlacementState, cores: int, limit: int) -> None:
+    def __init__(
+        self, start: state.PlacementState, cores: int, limit: int, tolerant: bool = True
+    ) -> None:
         self.start = start
+        self._tolerant = tolerant
         self.cores = cores
         self.kinds = kinds(start)
         self.model = cp_model.CpModel()
@@ -159,7 +164,10 @@ class FlowModel:
         for h in np.nonzero(start.allowed[start.eligibility_of[v]])[0].tolist():
             most = total
             for r in asked:
-                most = min(most, int(self._most[start.row_of[h, r], r] // start.demand[v, r]))
+                row = int(start.row_of[h, r])
+                # Moves inside a pool cost it nothing, however full it is.
+                if row < len(start.hosts):
+                    most = min(most, int(self._most[row, r] // start.demand[v, r]))
             for cells in ledger.choices(int(start.guests_of[v]), int(start.cells[h])):
                 if kind.alike and tuple(sorted(cells)) != cells:
                     continue
@@ -177,27 +185,34 @@ class FlowModel:
         start = self.start
         into: dict[tuple[int, int], list[tuple[cp_model.IntVar, int]]]
         into, out = collections.defaultdict(list), collections.defaultdict(list)
+        more: dict[tuple[int, int], list[Expr]] = collections.defaultdict(list)
         for kind, leave, enter in zip(self.kinds, self.leave, self.enter, strict=True):
             for r in np.nonzero(start.demand[kind.example])[0].tolist():
                 amount = int(start.demand[kind.example, r])
-                for (h, _), var in leave.items():
-                    out[int(start.row_of[h, r]), r].append((var, amount))
-                for (h, _), var in enter.items():
-                    into[int(start.row_of[h, r]), r].append((var, amount))
+                change_of: dict[int, Expr] = {}
+                for sign, places, terms in ((-1, leave, out), (1, enter, into)):
+                    for (h, _), var in places.items():
+                        p = int(start.row_of[h, r])
+                        terms[p, r].append((var, amount))
+                        if p >= len(start.hosts):
+                            change_of[p] = change_of.get(p, 0) + sign * var
+                for p, change in change_of.items():
+                    more[p, r].append(change)
         self._row_change = {
             key: sum(a * x for x, a in into[key]) - sum(a * x for x, a in out[key])
             for key in {**into, **out}
             if key[0] != state.NOWHERE
         }
         for (p, r), change in self._row_change.items():
-            if (p, r) in into:
-                # A pool's own hosts may exchange instances while it is overfull.
+            if (p, r) in into or not self._tolerant:
+                # A pool's own hosts may exchange instances while it is overfull: nothing arrives
+                # as long as there are not more of any kind.
                 pool = p >= len(start.hosts)
                 self._cap(
                     int(self._used[p, r]),
                     int(start.capacity[p, r]),
                     change,
-                    [] if pool else into[p, r],
+                    more[p, r] if pool else [var for var, _ in into[p, r]],
                 )
 
     def _add_cells(self) -> None:
@@ -219,31 +234,32 @@ class FlowModel:
         }
         for (h, n, r), change in self._cell_change.items():
             capacity = int(start.cell_capacity[h, n, r])
-            if (h, n, r) in into and capacity < state.UNLIMITED:
-                self._cap(int(self._cell_used[h, n, r]), capacity, change, into[h, n, r])
+            if ((h, n, r) in into or not self._tolerant) and capacity < state.UNLIMITED:
+                arrivals = [var for var, _ in into[h, n, r]]
+                self._cap(int(self._cell_used[h, n, r]), capacity, change, arrivals)
 
     def _cap(
         self,
         used: int,
         capacity: int,
         change: Expr,
-        into: Sequence[tuple[cp_model.IntVar, int]],
+        arrivals: Sequence[Expr],
     ) -> None:
         """Keep a row within capacity; one that is overfull may shrink, and refuses arrivals."""
-        if used <= capacity:
+        if used <= capacity or not self._tolerant:
             self.model.add(change <= capacity - used)
             return
         self.model.add(change <= 0)
-        if into:
+        if arrivals:
             arrives = self.model.new_bool_var("")
-            for var, _ in into:
-                self.model.add(var == 0).only_enforce_if(~arrives)
+            for count in arrivals:
+                self.model.add(count <= 0).only_enforce_if(~arrives)
             self.model.add(change <= capacity - used).only_enforce_if(arrives)
 
     def _add_groups(self) -> None:
         """Hard anti-affinity: at most so many members on a host."""
         start = self.start
-        groups = state.group_members(start)
+        groups, in_group = state.group_members(start), state.in_groups(start)
         into: dict[tuple[int, int], list[cp_model.IntVar]] = collections.defaultdict(list)
         out: dict[tuple[int, int], list[cp_model.IntVar]] = collections.defaultdict(list)
         for kind, leave, enter in zip(self.kinds, self.leave, self.enter, strict=True):
@@ -252,17 +268,19 @@ class FlowModel:
                     out[k, h].append(var)
                 for (h, _), var in enter.items():
                     into[k, h].append(var)
-        for (k, h), arrivals in into.items():
+        for k, h in {**into, **out} if not self._tolerant else list(into):
+            arrivals = into[k, h]
             group = start.groups[k]
-            members = int((start.host_of[list(group.members)] == h).sum())
+            members = int(in_group[k, h])
             change = sum(arrivals) - sum(out[k, h])
-            self._cap(members, group.limit, change, [(var, 1) for var in arrivals])
+            self._cap(members, group.limit, change, arrivals)
 
     def _add_units(self) -> None:
         """Slots of X cores in each unit, and the free cores of all."""
         start, model = self.start, self.model
         topologyless = start.topologyless()
         carried = self._topologyless_change()
+        self._slots: dict[tuple[int, int], cp_model.IntVar] = {}
         slots: list[Expr] = []
         free: list[Expr] = []
         counted = start.usable & (start.core != state.NOWHERE)
@@ -277,8 +295,8 @@ class FlowModel:
                 units = [self._mixed_free(h, row, r, now + carried[h], slots)]
                 free += units
                 continue
-            for expr, most in units:
-                slot = model.new_int_var(0, most // self.cores, f"slots_{h}")
+            for n, (expr, most) in enumerate(units):
+                slot = self._slots[h, n] = model.new_int_var(0, most // self.cores, "")
                 model.add(self.cores * slot <= expr)
                 slots.append(slot)
                 free.append(expr)
@@ -363,10 +381,16 @@ class FlowModel:
                 r = start.core[h]
                 if start.cells[h] == 0 or start.topologyless()[h] > 0:
                     amounts.add(int(start.demand[v, r]))
-                    over = self._used[start.row_of[h, r], r] > start.capacity[start.row_of[h, r], r]
+                    row = start.row_of[h, r]
+                    # Each host counts a pool's cores as its own.
+                    over = row >= len(start.hosts) or self._used[row, r] > start.capacity[row, r]
                 else:
                     amounts.add(
-                        sum(int(start.guest[v, g, r]) for g, n in enumerate(cells) if n >= 0)
+                        sum(
+                            int(start.guest[v, g, r])
+                            for g, n in enumerate(cells)
+                            if n >= 0 and start.cell_capacity[h, n, r] < state.UNLIMITED
+                        )
                     )
                     over = (self._cell_used[h, :, r] > start.cell_capacity[h, :, r]).any()
                 if over:
@@ -379,12 +403,8 @@ class FlowModel:
         """Add the rows that ``flow`` breaks: more leaving and entering at a host than moves."""
         added = False
         for k, (leave, enter) in enumerate(zip(flow.leave, flow.enter, strict=True)):
-            at: collections.Counter[int] = collections.Counter()
-            for (h, _), count in (*leave.items(), *enter.items()):
-                at[h] += count
-            moves = sum(leave.values())
-            for h, count in at.items():
-                if count > moves and (k, h) not in self._off_host:
+            for h in _crowded(leave, enter):
+                if (k, h) not in self._off_host:
                     self._off_host.add((k, h))
                     added = True
                     here = [
@@ -396,9 +416,14 @@ class FlowModel:
                     self.model.add(sum(here) <= sum(self.leave[k].values()))
         return added
 
-    def hint(self, flow: Flow) -> None:
-        """Give the solver ``flow`` to start from."""
+    def hint(self, host_of: arrays.Ints, cells_of: arrays.Ints) -> None:
+        """Give the solver a placement to start from."""
+        flow = self.read(host_of, cells_of)
+        now = self.start.placed(host_of, cells_of)
+        free = fragmentation.unit_free(now, now.used(), now.cell_used(), now.topologyless())
         self.model.clear_hints()
+        for (h, n), slot in self._slots.items():
+            self.model.add_hint(slot, int(free[h, n]) // self.cores)
         for variables, counts in ((self.leave, flow.leave), (self.enter, flow.enter)):
             for places, count in zip(variables, counts, strict=True):
                 for place, var in places.items():
@@ -443,10 +468,15 @@ class FlowModel:
         for leave, enter in zip(self.leave, self.enter, strict=True):
             out = {place: int(value.value(var)) for place, var in leave.items()}
             into = {place: int(value.value(var)) for place, var in enter.items()}
+            net_out, net_into = dict(out), dict(into)
             for place in out.keys() & into.keys():
                 same = min(out[place], into[place])
-                out[place] -= same
-                into[place] -= same
+                net_out[place] -= same
+                net_into[place] -= same
+            # Two instances that change places by way of a third place may need it: an instance
+            # that leaves a host can come back to other cells only as another of its kind.
+            if not _crowded(net_out, net_into):
+                out, into = net_out, net_into
             leave_all.append({place: count for place, count in out.items() if count})
             enter_all.append({place: count for place, count in into.items() if count})
         return Flow(
@@ -455,6 +485,15 @@ class FlowModel:
             int(value.value(self.slots)),
             int(value.value(self.free)),
         )
+
+
+def _crowded(leave: Mapping[Place, int], enter: Mapping[Place, int]) -> list[int]:
+    """Hosts where more of a kind leave and enter than move in all."""
+    at: collections.Counter[int] = collections.Counter()
+    for (h, _), count in (*leave.items(), *enter.items()):
+        at[h] += count
+    moves = sum(leave.values())
+    return [h for h, count in at.items() if count > moves]
 
 
 def _pairs(leave: Mapping[Place, int], enter: Mapping[Place, int]) -> list[tuple[Place, Place]]:

@@ -47,7 +47,10 @@ def plan(
         if step is None:
             break
         v, h, cells = step
-        source, source_cells = int(book.host_of[v]), known(book.cells_of[v])
+        source, source_cells = (
+            int(book.host_of[v]),
+            tuple(book.cells_of[v, : start.guests_of[v]].tolist()),
+        )
         book.move(v, h, cells)
         after = goal.evaluate(book.placement())
         if after.value >= value.value - target.TOLERANCE:
@@ -56,11 +59,6 @@ def plan(
         value = after
         watch.incumbent(value.value)
     return target.Target(book.host_of, book.cells_of, value, None, status, "greedy", seed)
-
-
-def known(cells: arrays.Ints) -> tuple[int, ...]:
-    """Return the cells of one instance without the padding."""
-    return tuple(int(n) for n in cells if n != state.NOWHERE)
 
 
 def _best_step(book: ledger.Ledger, cores: int) -> tuple[int, int, tuple[int, ...]] | None:
@@ -111,7 +109,8 @@ def _arrival(
     """Return the host and cells where ``v`` lowers the fragments most, the first when several."""
     start = book.state
     hosts = book.hosts_with_room(v)
-    hosts = hosts[start.core[hosts] != state.NOWHERE]
+    # Coming back to other cells of the host it was on at first is no migration.
+    hosts = hosts[(start.core[hosts] != state.NOWHERE) & (hosts != start.host_of[v])]
     guests = int(start.guests_of[v])
     celled = (start.cells[hosts] > 0) & (book.topologyless[hosts] == 0)
     best: tuple[int, int, tuple[int, ...]] | None = None

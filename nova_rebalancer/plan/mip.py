@@ -25,9 +25,14 @@ from nova_rebalancer.plan import search
 from nova_rebalancer.plan import solver
 
 ROUND_WORK = 1.5
-"""Work of the first round, for each of the two; every further round has half as much again."""
+"""Work of the exact part in the first round; its bound is mostly tight by then."""
 
-GROWTH = 1.5
+GROWTH = 2.0
+"""By how much each round is longer than the one before."""
+
+SEARCH_SHARE = 0.5
+"""Work of the search for each unit of the exact part's: its models are built anew at each step,
+so that it takes twice the time for the same work."""
 
 TIDY_WORK = 0.25
 """Work for finding as good a target with fewer migrations, about half a second.
@@ -97,14 +102,15 @@ def _most_slots(
     most, work = math.inf, ROUND_WORK
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="search") as pool:
         while True:
-            other = pool.submit(searching.run, work)
+            other = pool.submit(searching.run, SEARCH_SHARE * work)
             proven = True  # ends the search too should the exact part fail
             try:
                 found, bound, proven = _exact(model, meter, work, rate)
             finally:
                 beside.ended = proven
                 other.result()
-            most = min(most, math.floor(bound + 1e-6))
+            if math.isfinite(bound):
+                most = min(most, math.floor(bound + 1e-6))
             if proven and found is not None:
                 best = _target(model, goal, found, first)
                 break
@@ -114,8 +120,9 @@ def _most_slots(
             slots = _cores(best, goal)[1]
             if slots >= most or meter.spent():
                 break
-            model.model.add(model.slots <= int(most))
-            model.hint(model.read(best.host_of, best.cells_of))
+            # Only as a hint: with the best value or the bound as rows the solver's own bound
+            # stops moving.
+            model.hint(best.host_of, best.cells_of)
             work *= GROWTH
     if _cores(best, goal)[1] >= most:
         best = _fewest_moves(model, goal, best, meter)
@@ -156,7 +163,7 @@ def _fewest_moves(
 ) -> target.Target:
     """Return a target as good and, if one is found at little cost, with fewer migrations."""
     model.model.add(model.slots >= _cores(best, goal)[1])
-    model.hint(model.read(best.host_of, best.cells_of))
+    model.hint(best.host_of, best.cells_of)
     model.model.minimize(model.moves)
     answer = solver.solve(model.model, meter, TIDY_WORK, deadline=False)
     if not answer.found:
@@ -198,7 +205,9 @@ def _best_ratio(
     if free == 0:
         return first, 0.0
     model.model.minimize(model.free)
-    least = max(0.0, solver.solve(model.model, meter).bound)
+    found, least, _ = _exact(model, meter, math.inf, None)
+    if found is not None and found.free == 0:
+        return _target(model, goal, found, first), 0.0
     best = first
     while True:
         model.model.maximize(free * model.slots - slots * model.free)
@@ -211,10 +220,10 @@ def _best_ratio(
         meter.watch.incumbent(best.value.value)
         if meter.spent():
             return best, 0.0
-    if bound < 0.5:
-        return best, best.value.value
     if least < 0.5:
         return best, 0.0
+    if bound < 0.5:
+        return best, best.value.value
     return best, 1 - goal.cores * (slots / free + bound / (free * least))
 
 

@@ -89,6 +89,7 @@ class Search:
     ) -> None:
         self.best = first
         self._start = start
+        self._closed = _overfull(start)
         self._goal = goal
         self._watch = watch
         self._rng = np.random.default_rng(seed)
@@ -107,6 +108,7 @@ class Search:
         end = self._meter.work + work
         while self._outings < OUTINGS and self._meter.work < end and not self._meter.spent():
             hosts = _open(self._start, self._goal, self.best, int(self._width), self._rng)
+            hosts &= ~self._closed
             found = _step(self._start, self._goal, self.best, hosts, self._meter, self._work)
             self._idle += 1
             if found is not None and _rank(self._start, found) <= _rank(self._start, self.best):
@@ -123,6 +125,20 @@ class Search:
 def _rank(start: state.PlacementState, found: target.Target) -> tuple[float, int]:
     """Order targets: by value, then by migrations."""
     return found.value.value, int((found.host_of != start.host_of).sum())
+
+
+def _overfull(start: state.PlacementState) -> arrays.Bools:
+    """Hosts that hold more than they may at the start, (H,) mask.
+
+    They are never opened: the rest of a placement can then be held to every rule.
+    """
+    over = start.used() > start.capacity
+    rows = np.where(start.row_of == state.NOWHERE, 0, start.row_of)
+    mask = (over[rows, np.arange(rows.shape[1])] & (start.row_of != state.NOWHERE)).any(axis=1)
+    mask |= (start.cell_used() > start.cell_capacity).any(axis=(1, 2))
+    for group, members in zip(start.groups, state.in_groups(start), strict=True):
+        mask |= members > group.limit
+    return mask
 
 
 def _open(
@@ -171,8 +187,8 @@ def _step(
         movable=state.frozen(free),
         allowed=state.frozen(start.allowed & hosts),
     )
-    model = flow.FlowModel(part, goal.cores, limit)
-    model.hint(model.read(best.host_of, best.cells_of))
+    model = flow.FlowModel(part, goal.cores, limit, tolerant=False)
+    model.hint(best.host_of, best.cells_of)
     model.model.maximize(model.slots * (model.limit + 1) - model.moves)
     answer = solver.solve(model.model, meter, work)
     # What the clock cut short is dropped: the next part of the search would depend on it.

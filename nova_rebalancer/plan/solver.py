@@ -42,7 +42,10 @@ class Meter:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """How a call ended; ``solver`` holds the values if ``found``."""
+    """How a call ended; ``solver`` holds the values if ``found``.
+
+    ``bound`` is infinite, on the side that claims nothing, when the call ended without one.
+    """
 
     solver: cp_model.CpSolver
     found: bool
@@ -79,18 +82,26 @@ def solve(
     left_s = meter.budget.left_s() if deadline else math.inf
     if left_s < math.inf:
         parameters.max_time_in_seconds = left_s
-    if tell_bound is not None:
-        solver.best_bound_callback = tell_bound
+    heard: list[float] = []
+
+    def hear(bound: float) -> None:
+        heard.append(bound)
+        if tell_bound is not None:
+            tell_bound(bound)
+
+    solver.best_bound_callback = hear
     status = _run(solver, model, _Tell(tell) if tell is not None else None, meter.watch)
     meter.work += solver.response_proto.deterministic_time
     if status in (cp_model.UNKNOWN, cp_model.FEASIBLE) and deadline and meter.budget.left_s() <= 0:
         meter.out_of_time = True
-    return Answer(
-        solver,
-        status in (cp_model.OPTIMAL, cp_model.FEASIBLE),
-        status == cp_model.OPTIMAL,
-        solver.best_objective_bound,
-    )
+    found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+    bound = solver.best_objective_bound
+    if not found:
+        # CP-SAT answers 0 when it was stopped before it had a bound, or refuses a model of numbers
+        # too large for it.
+        maximized = model.proto.objective.scaling_factor < 0
+        bound = heard[-1] if heard else math.inf if maximized else -math.inf
+    return Answer(solver, found, status == cp_model.OPTIMAL, bound)
 
 
 class _Tell(cp_model.CpSolverSolutionCallback):

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole commands, as a person types them."""
 
+import contextlib
 import json
+import os
 import pathlib
+import pty
 import re
+import signal
 import subprocess
 import sysconfig
+
+import pytest
+
+from nova_rebalancer.sim import demo
 
 ROOT = pathlib.Path(__file__).parents[2]
 REAL = ROOT / "benchmarks" / "data" / "real_medium.json.gz"
@@ -72,3 +80,43 @@ def test_a_bad_file_is_one_line(tmp_path):
 def test_an_unknown_option_is_usage():
     """Exit code 2 means that the call has to change."""
     assert rebalance("plan", "--no-such-option").returncode == 2
+
+
+def start(*arguments: str, **options: int) -> subprocess.Popen[str]:
+    """Start the installed console script and return while it runs."""
+    program = pathlib.Path(sysconfig.get_path("scripts")) / "nova-rebalance"
+    return subprocess.Popen([program, *arguments], text=True, **options)
+
+
+def test_ctrl_c_gives_the_best_plan_so_far(tmp_path):
+    """An interrupted search ends at once with exit code 0 and a plan that is safe."""
+    cloud, plan = tmp_path / "cloud.json", tmp_path / "plan.json"
+    cloud.write_bytes(demo.document(0, 400))
+    arguments = ("--snapshot", str(cloud), "--time-limit", "300", "--output", str(plan))
+    running = start("plan", *arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.wait(8)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 0, err
+    assert "Traceback" not in err
+    assert json.loads(plan.read_text())["status"] == "interrupted"
+    assert rebalance("check", "--snapshot", cloud, "--plan", plan).returncode == 0
+
+
+def test_a_terminal_shows_progress(tmp_path):
+    """On a terminal a bar shows the best value so far while planning goes on."""
+    cloud = tmp_path / "cloud.json"
+    cloud.write_bytes(demo.document(0, 200))
+    ours, theirs = pty.openpty()
+    arguments = ("--snapshot", str(cloud), "--time-limit", "4")
+    running = start("plan", *arguments, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other side has closed
+        while more := os.read(ours, 4096):
+            shown += more
+    os.close(ours)
+    assert running.wait(30) == 0
+    assert b"planning" in shown
+    assert re.search(rb"best 0\.\d+", shown)

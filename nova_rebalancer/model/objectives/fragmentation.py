@@ -58,9 +58,12 @@ class Fragmentation:
             sides = []
             for h, cells in ((hop.source, hop.source_cells), (hop.dest, hop.dest_cells)):
                 name, whole = start.service_hosts[h], not cells or book.topologyless[h]
-                for n in (0,) if whole else cells:
+                if whole:
+                    sides.append(f"{name}: {before[h].sum()} -> {after[h].sum()}")
+                    continue
+                for n in cells:
                     if n != state.NOWHERE:
-                        where = name if whole else f"{name} cell {start.cell_ids[h][n]}"
+                        where = f"{name} cell {start.cell_ids[h][n]}"
                         sides.append(f"{where}: {before[h, n]} -> {after[h, n]}")
             value = self.value(int((after % self.cores).sum()), int(after.sum())).value
             steps.append(base.Step(value, "free cores on " + ", ".join(sides)))

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arrays say what the snapshot says, and stay true while instances move."""
+
+import dataclasses
+import random
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from nova_rebalancer.checker import facts
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model import ledger
+from nova_rebalancer.model import state
+from tests import clouds
+
+
+@pytest.mark.parametrize(
+    ("inventory", "capacity"),
+    [
+        (cloud.Inventory(8), 8),
+        (cloud.Inventory(8, reserved=2), 6),
+        (cloud.Inventory(8, reserved=1, allocation_ratio=1.5), 10),  # 10.5
+        (cloud.Inventory(7, allocation_ratio=0.7), 4),  # 4.9
+        (cloud.Inventory(8, reserved=8, allocation_ratio=16.0), 0),
+        (cloud.Inventory(0), 0),
+    ],
+)
+def test_capacity(inventory: cloud.Inventory, capacity: int) -> None:
+    """Capacity is (total - reserved) x ratio, cut to whole units as Placement does."""
+    assert inventory.capacity == capacity
+
+
+@pytest.mark.parametrize(("amount", "fits"), [(1, False), (2, True), (3, False), (6, True), (8, 0)])
+def test_units(amount: int, fits: bool) -> None:
+    """An amount is at least min_unit, at most max_unit, and whole steps."""
+    assert cloud.Inventory(100, min_unit=2, max_unit=6, step_size=2).fits_units(amount) == fits
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(clouds.snapshots(4, 8), st.integers(0, 2**32))
+def test_ledger_agrees_with_state(made: clouds.Document, seed: int) -> None:
+    """After any legal moves the ledger's charges are those of the state it gives back."""
+    start = clouds.state_of(made)
+    book, placed, rng = ledger.Ledger(start), start, random.Random(seed)
+    for _ in range(12):
+        if not start.instances:
+            break
+        v = rng.randrange(len(start.instances))
+        hosts = [h for h in range(len(start.hosts)) if book.has_room(v, h)]
+        assert book.hosts_with_room(v).tolist() == hosts
+        h = rng.randrange(len(start.hosts))
+        cells = book.cells_for(v, h)
+        if cells is None:
+            continue
+        assert h in hosts and book.fits(v, h, cells)
+        book.move(v, h, cells)
+        placed = placed.moved(v, h, cells)
+        now = book.placement()
+        assert (now.host_of == placed.host_of).all() and (now.cells_of == placed.cells_of).all()
+        assert (book.used == now.used()).all()
+        assert (book.cell_used == now.cell_used()).all()
+        assert (book.topologyless == now.topologyless()).all()
+        assert (book.in_group == state.in_groups(now)).all()
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(clouds.snapshots(4, 8))
+def test_charges_are_the_checkers(made: clouds.Document) -> None:
+    """Every row, cell and group is charged what the independent checker charges it."""
+    start = clouds.state_of(made)
+    seen = facts.read(clouds.as_bytes(made), "test")
+    load = facts.load(seen, seen.placement)
+    used, cell_used, members = start.used(), start.cell_used(), state.in_groups(start)
+    pools = list(seen.pools)
+    for h, name in enumerate(start.hosts):
+        host = seen.hosts[name]
+        for r, resource in enumerate(start.resources):
+            row = int(start.row_of[h, r])
+            assert (row == state.NOWHERE) == (resource not in host.rows)
+            if row == state.NOWHERE:
+                continue
+            limit = host.rows[resource]
+            owner = name if row < len(start.hosts) else pools[row - len(start.hosts)]
+            assert limit == ("host" if row < len(start.hosts) else "pool", owner, resource)
+            assert start.capacity[row, r] == facts.capacity(seen, limit)
+            assert used[row, r] == load.get(limit, 0)
+            for n, cell in enumerate(start.cell_ids[h]):
+                if resource in host.cells[cell]:
+                    limit = ("cell", name, cell, resource)
+                    assert start.cell_capacity[h, n, r] == facts.capacity(seen, limit)
+                    assert cell_used[h, n, r] == load.get(limit, 0)
+        for k, group in enumerate(start.groups):
+            assert members[k, h] == load.get(("group", group.id, name), 0)
+
+
+def test_moved_is_pure() -> None:
+    """A move gives a new state; every array of a state is read-only."""
+    start = clouds.state_of(clouds.numa_doubles())
+    moved = start.moved(2, 0, (0,))
+    assert (start.host_of[2], start.cells_of[2].tolist()) == (1, [1, state.NOWHERE])
+    assert (moved.host_of[2], moved.cells_of[2].tolist()) == (0, [0, state.NOWHERE])
+    for one in (start, moved):
+        for field in dataclasses.fields(one):
+            value = getattr(one, field.name)
+            if isinstance(value, np.ndarray):
+                with pytest.raises(ValueError, match="read-only"):
+                    value[...] = 0
+
+
+def test_pool_is_one_row() -> None:
+    """A move inside a pool costs the pool nothing; out of it, it frees its share."""
+    start = clouds.state_of(clouds.shared_pool())
+    disk = start.resources.index("DISK_GB")
+    pool = int(start.row_of[0, disk])
+    assert pool == start.row_of[1, disk] == 3 != start.row_of[2, disk]
+    assert start.used()[pool, disk] == 10
+    assert start.moved(0, 1).used()[pool, disk] == 10
+    assert start.moved(0, 2).used()[pool, disk] == 5
+
+
+def test_pool_without_the_resource() -> None:
+    """A host named with a pool that lacks the resource has its own."""
+    made = clouds.shared_pool()
+    made["pools"][0]["inventories"] = {}
+    made["hosts"][0]["inventories"]["DISK_GB"] = {"total": 7}
+    start = clouds.state_of(made)
+    disk = start.resources.index("DISK_GB")
+    assert (start.row_of[0, disk], start.capacity[0, disk]) == (0, 7)
+    assert start.row_of[1, disk] == state.NOWHERE
+
+
+@pytest.mark.parametrize(
+    ("source", "dest", "charged"),
+    [("a", "b", [6, 6, 4]), ("b", "a", [6, 6, 4]), ("b", "c", [6, 6, 10]), ("a", "a", [6, 0, 4])],
+)
+def test_running_migration(source: str, dest: str, charged: list[int]) -> None:
+    """Instance i (6 cores) on a is charged there and wherever its migration starts or ends."""
+    made = clouds.running_migration()
+    made["running_migrations"] = [{"instance": "i", "source": source, "dest": dest}] * 2
+    start = clouds.state_of(made)
+    assert start.used()[:, start.resources.index("VCPU")].tolist() == charged
+    assert start.excluded[0].code == "migrating"
+
+
+def test_running_migration_in_a_group() -> None:
+    """Where a member is on its way to, another may not go."""
+    made = clouds.anti_affinity_triple()
+    made["running_migrations"] = [{"instance": "i", "source": "a", "dest": "d"}]
+    start = clouds.state_of(made)
+    assert state.in_groups(start).tolist() == [[1, 1, 1, 1]]
+    assert ledger.Ledger(start).hosts_with_room(1).tolist() == []
+
+
+def test_overfull_is_told() -> None:
+    """A host charged above its capacity is named with resource, charge and capacity."""
+    assert clouds.state_of(clouds.overfull()).overfull() == [("a", "VCPU", 10, 8)]
+    assert clouds.state_of(clouds.full()).overfull() == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"allow_migration": False}, "opted_out"),
+        ({"status": "SHUTOFF"}, "status"),
+        ({"task_state": "spawning"}, "task_state"),
+        ({"locked": True}, "locked"),
+        ({"status": "PAUSED"}, None),
+    ],
+)
+def test_not_migratable(facts: clouds.Document, code: str | None) -> None:
+    """What Nova would refuse, or somebody does not want, is left out with the reason."""
+    made = clouds.three_hosts()
+    made["instances"][0].update(facts)
+    start = clouds.state_of(made)
+    assert start.movable.tolist() == [code is None, True, True, True]
+    assert [why.code for why in start.excluded.values()] == ([] if code is None else [code])
+
+
+@pytest.mark.parametrize("facts", [{"status": "disabled"}, {"state": "down"}])
+def test_host_not_usable(facts: clouds.Document) -> None:
+    """Nothing leaves or enters a host that is disabled or down."""
+    made = clouds.three_hosts()
+    made["hosts"][1].update(facts, disabled_reason="fan")
+    start = clouds.state_of(made)
+    assert start.excluded[2].code == "host_not_usable"
+    assert "(fan)" in start.excluded[2].text
+    assert not start.allowed[:, 1].any()
+
+
+def test_affinity_members_stay() -> None:
+    """Members of an affinity group of two do not move; alone in a group one may."""
+    made = clouds.three_hosts()
+    made["server_groups"] = [
+        {"id": "g", "policy": "affinity", "members": ["i", "j", "i"]},
+        {"id": "alone", "policy": "affinity", "members": ["k", "k"]},
+        {"id": "soft", "policy": "soft-affinity", "members": ["k", "m"]},
+    ]
+    start = clouds.state_of(made)
+    assert {v: why.code for v, why in start.excluded.items()} == {0: "affinity", 1: "affinity"}
+
+
+def test_where_an_instance_may_be() -> None:
+    """Zone, pinned hosts, inventories and unit sizes each keep instances off hosts."""
+    made = clouds.snapshot(
+        [
+            clouds.host("here", az="east"),
+            clouds.host("west", az="west"),
+            clouds.host("none"),
+            clouds.host("cores", az="east", core="PCPU"),
+            clouds.host("east", az="east"),
+            clouds.host("steps", az="east"),
+        ],
+        [
+            clouds.instance("any", "here", 3),
+            clouds.instance("pinned", "here", 3, allowed_hosts=["east", "west"]),
+            clouds.instance("celled", "here", 0, numa=[{"cell": None, "resources": {}}]),
+        ],
+    )
+    made["hosts"][5]["inventories"]["VCPU"]["step_size"] = 2
+    start = clouds.state_of(made)
+    names = [
+        [name for h, name in enumerate(start.hosts) if start.allowed[e, h]]
+        for e in start.eligibility_of
+    ]
+    assert names == [["here", "east"], ["east"], []]
+
+
+def test_forbidding_takes_in_likes() -> None:
+    """What is forbidden to one is forbidden to all that the rules treat alike."""
+    start = clouds.state_of(clouds.swap_cycle())
+    less = start.forbidding([(0, 2)])
+    assert less.allowed[less.eligibility_of[1]].tolist() == [True, True, False]
+    assert start.allowed.all()

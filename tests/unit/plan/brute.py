@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All placements that some moves can lead to, by trying them, with the checker's own rules.
+
+Only what is at the end counts: the order of moves is ignored, as the planners' bound does.
+"""
+
+from collections.abc import Iterator
+import itertools
+
+from nova_rebalancer.checker import facts
+from nova_rebalancer.checker import goal
+from nova_rebalancer.model import state
+
+Placement = dict[str, facts.Place]
+
+
+def read(document: bytes) -> facts.Cloud:
+    """The cloud as the checker sees it."""
+    return facts.read(document, "test")
+
+
+def rate(cloud: facts.Cloud, placement: Placement, cores: int) -> float:
+    """The fragment rate of ``placement``."""
+    return goal.fragment_rate(cloud, facts.load(cloud, placement), placement, cores)
+
+
+def placement(cloud: facts.Cloud, placed: state.PlacementState) -> Placement:
+    """What the arrays say, in the checker's words; who did not move is where the document says."""
+    found = dict(cloud.placement)
+    for v, name in enumerate(placed.instances):
+        h = int(placed.host_of[v])
+        if placed.hosts[h] != cloud.placement[name].host:
+            cells = None
+            if placed.guests_of[v]:
+                cells = tuple(placed.cell_ids[h][n] for n in placed.cells_of[v] if n >= 0)
+            found[name] = facts.Place(placed.hosts[h], cells)
+    return found
+
+
+def movable(cloud: facts.Cloud) -> list[str]:
+    """Instances that may move; members of affinity groups stay, as the planners promise."""
+    return [
+        name
+        for name, one in cloud.instances.items()
+        if not one.fixed and not any(len(cloud.groups[group]) > 1 for group in one.together)
+    ]
+
+
+def may_be(cloud: facts.Cloud, name: str, place: facts.Place) -> bool:
+    """Whether the instance may arrive at ``place`` whatever else is there."""
+    one, host = cloud.instances[name], cloud.hosts[place.host]
+    if host.unusable or host.az != cloud.hosts[cloud.placement[name].host].az:
+        return False
+    if one.allowed is not None and host.id not in one.allowed:
+        return False
+    for resource, amount in one.allocations.items():
+        if amount:
+            offer = host.inventories.get(resource)
+            if offer is None or amount < offer.min_unit or amount % offer.step_size:
+                return False
+            if offer.max_unit is not None and amount > offer.max_unit:
+                return False
+    if one.guests is None:
+        return place.cells is None
+    return (
+        place.cells is not None
+        and len(place.cells) == len(one.guests) == len(set(place.cells))
+        and set(place.cells) <= host.cells.keys()
+    )
+
+
+def broken(cloud: facts.Cloud, placement: Placement) -> list[str]:
+    """Rules that ``placement`` breaks where something arrived."""
+    found = []
+    load = facts.load(cloud, placement)
+    for name, place in placement.items():
+        home = cloud.placement[name]
+        if place.host == home.host:
+            continue
+        if name not in movable(cloud) or not may_be(cloud, name, place):
+            found.append(f"{name} may not be at {place}")
+        here = facts.charges(cloud, name, home)
+        for limit in facts.charges(cloud, name, place):
+            if limit not in here and load[limit] > facts.capacity(cloud, limit):
+                found.append(f"{name} at {limit}: {load[limit]}")
+    return found
+
+
+def placements(cloud: facts.Cloud, moves: int) -> Iterator[Placement]:
+    """All placements that obey the rules and differ from the start by at most ``moves``."""
+    names = movable(cloud)
+    places = {
+        name: [
+            place
+            for host in cloud.hosts.values()
+            if host.id != cloud.placement[name].host
+            for place in _places(cloud, name, host)
+            if may_be(cloud, name, place)
+        ]
+        for name in names
+    }
+    for count in range(min(moves, len(names)) + 1):
+        for movers in itertools.combinations(names, count):
+            for chosen in itertools.product(*(places[name] for name in movers)):
+                made = {**cloud.placement, **dict(zip(movers, chosen, strict=True))}
+                if not broken(cloud, made):
+                    yield made
+
+
+def _places(cloud: facts.Cloud, name: str, host: facts.Host) -> list[facts.Place]:
+    guests = cloud.instances[name].guests
+    if guests is None:
+        return [facts.Place(host.id, None)]
+    return [
+        facts.Place(host.id, cells) for cells in itertools.permutations(host.cells, len(guests))
+    ]
+
+
+def best(cloud: facts.Cloud, moves: int, cores: int) -> float:
+    """The lowest rate within ``moves``."""
+    return min(rate(cloud, made, cores) for made in placements(cloud, moves))
