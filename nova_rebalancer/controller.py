@@ -73,6 +73,7 @@ def run(
     )
     before = goal.evaluate(start)
     asked, best, bound, status = start, path.MigrationPath((), {}), None, target.FEASIBLE
+    planned_by = options.planner
     steps: list[objectives.Step] = []
     for ask in range(ASKS):
         found = planner(asked, goal, budget, options.seed, watch)
@@ -81,8 +82,8 @@ def run(
         reached = finder.find(start, found.host_of, found.cells_of, cost, limits)
         reached, its_steps = _best_part(start, goal, before, reached, cost, limits)
         if _value(its_steps, before) < _value(steps, before) or ask == 0:
-            best, steps = reached, its_steps
-        if not reached.unreachable or watch.stopped() or budget.left_s() == 0:
+            best, steps, planned_by = reached, its_steps, found.planner
+        if not reached.unreachable or watch.stopped() or budget.over():
             break
         asked, budget = _ask_again(asked, found, reached, budget)
     after = goal.evaluate(best.replay(start))
@@ -97,7 +98,7 @@ def run(
         bound,
         _status(status, after.value, bound, best),
         options.goal,
-        found.planner,
+        planned_by,
         dataclasses.asdict(options),
         time.monotonic() - began,
     )

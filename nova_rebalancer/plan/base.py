@@ -10,6 +10,9 @@ from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base
 
+LAST_S = 0.05
+"""Seconds before the deadline that are not worth starting anything in."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Budget:
@@ -32,6 +35,10 @@ class Budget:
     def left_s(self) -> float:
         """Seconds to the deadline, at least 0."""
         return max(0.0, self.deadline - time.monotonic())
+
+    def over(self) -> bool:
+        """Whether the clock has ended the work; solvers stop a little before their limit."""
+        return self.left_s() <= LAST_S
 
 
 class Watch:

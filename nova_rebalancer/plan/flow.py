@@ -21,6 +21,7 @@ import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import math
 
 import numpy as np
 from ortools.sat.python import cp_model
@@ -79,6 +80,18 @@ def kinds(start: state.PlacementState) -> list[Kind]:
         )
         for key, at in found.items()
     ]
+
+
+def size(start: state.PlacementState) -> int:
+    """Return how many places instances of each kind could enter, which is the model's size."""
+    total = 0
+    for kind in kinds(start):
+        guests = int(start.guests_of[kind.example])
+        cells = start.cells[start.allowed[start.eligibility_of[kind.example]]]
+        for count, hosts in zip(*np.unique(cells, return_counts=True), strict=True):
+            ways = math.comb(count, guests) if kind.alike else math.perm(count, guests)
+            total += int(hosts) * ways
+    return total
 
 
 def canonical(cells: Sequence[int], alike: bool) -> tuple[int, ...]:
@@ -370,7 +383,7 @@ class FlowModel:
         if self._topologyless_change():
             return False
         counted = start.usable & (start.core != state.NOWHERE)
-        units = fragmentation.unit_free(start, self._used, self._cell_used, start.topologyless())
+        whole = (start.cells == 0) | (start.topologyless() > 0)
         for kind, leave, enter in zip(self.kinds, self.leave, self.enter, strict=True):
             v = kind.example
             amounts = set()
@@ -379,7 +392,7 @@ class FlowModel:
                     amounts.add(0)
                     continue
                 r = start.core[h]
-                if start.cells[h] == 0 or start.topologyless()[h] > 0:
+                if whole[h]:
                     amounts.add(int(start.demand[v, r]))
                     row = start.row_of[h, r]
                     # Each host counts a pool's cores as its own.
@@ -397,7 +410,7 @@ class FlowModel:
                     return False
             if len(amounts) > 1:
                 return False
-        return bool(units.size)
+        return True
 
     def separate(self, flow: Flow) -> bool:
         """Add the rows that ``flow`` breaks: more leaving and entering at a host than moves."""

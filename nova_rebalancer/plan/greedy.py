@@ -40,7 +40,7 @@ def plan(
         if watch.stopped():
             status = target.INTERRUPTED
             break
-        if budget.left_s() == 0:
+        if budget.over():
             status = target.TIME_LIMIT
             break
         step = _best_step(book, goal.cores)

@@ -34,6 +34,9 @@ SEARCH_SHARE = 0.5
 """Work of the search for each unit of the exact part's: its models are built anew at each step,
 so that it takes twice the time for the same work."""
 
+LARGEST = 200_000
+"""Most places an exact model may have; building it takes about 8 s then."""
+
 TIDY_WORK = 0.25
 """Work for finding as good a target with fewer migrations, about half a second.
 
@@ -50,10 +53,13 @@ def plan(
 ) -> target.Target:
     """Return the best target found, with a bound that holds for any placement in the limit.
 
-    Never worse than the greedy planner's target.
+    Never worse than the greedy planner's target.  A cloud whose model is too large to build in
+    reasonable time is left to the search, without a bound.
     """
     if not isinstance(goal, fragmentation.Fragmentation):
         raise TypeError(f"planner mip has no model for goal {goal.name}")
+    if flow.size(start) > LARGEST:
+        return dataclasses.replace(search.plan(start, goal, budget, seed, watch), planner="mip")
     first = greedy.plan(start, goal, budget, seed, watch)
     model = flow.FlowModel(start, goal.cores, budget.max_migrations)
     meter = solver.Meter(budget, seed, watch)
@@ -65,7 +71,7 @@ def plan(
     elif watch.stopped():
         status = target.INTERRUPTED
     else:
-        status = target.TIME_LIMIT if meter.out_of_time else target.FEASIBLE
+        status = target.TIME_LIMIT if budget.over() else target.FEASIBLE
     return dataclasses.replace(best, bound=bound, status=status, planner="mip")
 
 

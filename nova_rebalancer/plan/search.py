@@ -62,7 +62,7 @@ def plan(
     status = target.FEASIBLE
     if watch.stopped():
         status = target.INTERRUPTED
-    elif budget.left_s() <= 0:
+    elif budget.over():
         status = target.TIME_LIMIT
     return dataclasses.replace(search.best, status=status, planner="search")
 
@@ -191,8 +191,7 @@ def _step(
     model.hint(best.host_of, best.cells_of)
     model.model.maximize(model.slots * (model.limit + 1) - model.moves)
     answer = solver.solve(model.model, meter, work)
-    # What the clock cut short is dropped: the next part of the search would depend on it.
-    if not answer.found or meter.out_of_time:
+    if not answer.found:
         return None
     found = model.flow(answer.solver)
     if model.separate(found):

@@ -22,14 +22,13 @@ POLL_S = 0.05
 class Meter:
     """What the calls of one planner share: limits, and what is spent of them.
 
-    ``work`` is in CP-SAT's deterministic time; ``out_of_time`` says that the clock ended a call.
+    ``work`` is in CP-SAT's deterministic time.
     """
 
     budget: base.Budget
     seed: int
     watch: base.Watch
     work: float = 0.0
-    out_of_time: bool = False
 
     def work_left(self) -> float:
         """Solver work that is left, infinite when it is not limited."""
@@ -37,7 +36,7 @@ class Meter:
 
     def spent(self) -> bool:
         """Whether time or work is used up, or the watch wants an end."""
-        return self.watch.stopped() or self.work_left() <= 0 or self.budget.left_s() <= 0
+        return self.watch.stopped() or self.work_left() <= 0 or self.budget.over()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,8 +91,6 @@ def solve(
     solver.best_bound_callback = hear
     status = _run(solver, model, _Tell(tell) if tell is not None else None, meter.watch)
     meter.work += solver.response_proto.deterministic_time
-    if status in (cp_model.UNKNOWN, cp_model.FEASIBLE) and deadline and meter.budget.left_s() <= 0:
-        meter.out_of_time = True
     found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
     bound = solver.best_objective_bound
     if not found:
