@@ -19,11 +19,10 @@ OPTIONS = [
         help="""
 The planner that looks for the target placement.
 
-``auto`` runs the exact planner and the search side by side and takes the
-better of both. Name one to use that one only: ``greedy`` when a plan is
-wanted at once and no bound is needed, ``mip`` when the plan must come from
-the exact planner alone, ``search`` when a bound is not worth the time. Start
-with ``auto``.
+``auto`` picks one; today that is ``mip``, the exact planner, which has a
+search beside it. Name one to use that one only: ``greedy`` when a plan is
+wanted at once and no bound is needed, ``search`` when a bound is not worth
+the time. Start with ``auto``.
 
 Possible values:
 

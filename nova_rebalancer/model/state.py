@@ -169,15 +169,18 @@ class PlacementState:
         return on.astype(np.int64) + self.floating
 
     def overfull(self) -> list[tuple[str, str, int, int]]:
-        """Hosts charged above capacity already: (host or pool row, resource, used, capacity)."""
-        used = self.used()
+        """Hosts, pools and cells charged above capacity: (name, resource, used, capacity)."""
+        used, cell_used = self.used(), self.cell_used()
         found = []
         for p, r in zip(*np.nonzero(used > self.capacity), strict=True):
-            on = np.nonzero(self.row_of[:, r] == p)[0]
-            name = self.service_hosts[on[0]] if on.size else f"row {p}"
-            found.append(
-                (name, self.resources[r], int(used[p, r]), int(self.capacity[p, r])),
-            )
+            name = self.service_hosts[np.nonzero(self.row_of[:, r] == p)[0][0]]
+            if p >= len(self.hosts):
+                name = f"the pool of {name}"
+            found.append((name, self.resources[r], int(used[p, r]), int(self.capacity[p, r])))
+        for h, n, r in zip(*np.nonzero(cell_used > self.cell_capacity), strict=True):
+            name = f"{self.service_hosts[h]} cell {self.cell_ids[h][n]}"
+            taken, most = cell_used[h, n, r], self.cell_capacity[h, n, r]
+            found.append((name, self.resources[r], int(taken), int(most)))
         return found
 
 

@@ -159,6 +159,17 @@ def test_overfull_is_told() -> None:
     assert clouds.state_of(clouds.full()).overfull() == []
 
 
+def test_an_overfull_pool_and_cell_are_told() -> None:
+    """A pool is named by a host that draws from it, a cell by its host and number.
+
+    i and j take 10 of the pool's 8; v takes 5 of cell 1's 4 cores, the host still has room.
+    """
+    pool = clouds.state_of(clouds.shared_pool(8))
+    assert pool.overfull() == [("the pool of a", "DISK_GB", 10, 8)]
+    made = clouds.snapshot([clouds.numa_host("a")], [clouds.numa_instance("v", "a", {1: 5})])
+    assert clouds.state_of(made).overfull() == [("a cell 1", "VCPU", 5, 4)]
+
+
 @pytest.mark.parametrize(
     ("facts", "code"),
     [
