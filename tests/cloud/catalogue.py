@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Keystone and Glance hold before anybody uses the cloud. All of it may be done twice."""
+
+from typing import Any
+
+from tests.cloud import client
+from tests.cloud import settings
+
+SERVICES = {
+    # Type: name, port of, path.
+    "compute": ("nova", "nova-api", "/v2.1"),
+    "placement": ("placement", "placement", ""),
+    "image": ("glance", "glance", ""),
+    "network": ("neutron", "neutron", ""),
+}
+IMAGE = "test-image"
+
+
+def fill(cloud: settings.Settings) -> None:
+    """Accounts, services and endpoints. Keystone runs and is bootstrapped."""
+    admin = client.Client(cloud)
+
+    def ensure(kind: str, name: str, **values: Any) -> str:
+        """The id of the one with this name, made if needed."""
+        plural = f"{kind}s"
+        found = admin.list(admin.identity, f"/{plural}?name={name}", plural)
+        if not found:
+            body = {kind: {"name": name, **values}}
+            found = [admin.identity.post(f"/{plural}", json=body).json()[kind]]
+        identifier: str = found[0]["id"]
+        return identifier
+
+    def grant(project: str, user: str, *names: str) -> None:
+        for name in names:
+            path = f"/projects/{project}/users/{user}/roles/{ensure('role', name)}"
+            admin.identity.put(path)
+
+    service = ensure("project", "service", domain_id="default")
+    for name, _, _ in SERVICES.values():
+        user = ensure("user", name, password=cloud.password, domain_id="default")
+        grant(service, user, "admin", "service")
+    reader = ensure("user", "reader", password=cloud.password, domain_id="default")
+    grant(ensure("project", "admin", domain_id="default"), reader, "reader")
+
+    known = {item["service_id"] for item in admin.list(admin.identity, "/endpoints", "endpoints")}
+    for kind, (name, port, path) in SERVICES.items():
+        identifier = ensure("service", name, type=kind)
+        if identifier in known:
+            continue
+        for interface in ("public", "internal"):
+            endpoint = {
+                "service_id": identifier,
+                "interface": interface,
+                "region_id": settings.REGION,
+                "url": cloud.url(port) + path,
+            }
+            admin.identity.post("/endpoints", json={"endpoint": endpoint})
+
+
+def image(cloud: settings.Settings) -> str:
+    """The id of an image of a few bytes: no fake hypervisor ever reads it."""
+    admin = client.Client(cloud)
+    found = admin.list(admin.image, f"/v2/images?name={IMAGE}&status=active", "images")
+    if not found:
+        values = {
+            "name": IMAGE,
+            "disk_format": "raw",
+            "container_format": "bare",
+            "visibility": "public",
+        }
+        found = [admin.image.post("/v2/images", json=values).json()]
+        admin.image.put(
+            f"/v2/images/{found[0]['id']}/file",
+            data=b"\0" * 512,
+            headers={"Content-Type": "application/octet-stream"},
+        )
+    identifier: str = found[0]["id"]
+    return identifier

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration files of every service, with the reasons for what is not the default."""
+
+from collections.abc import Mapping
+import getpass
+import json
+import os
+import pathlib
+import shutil
+
+from tests.cloud import settings
+
+Sections = Mapping[str, Mapping[str, object]]
+
+DATABASES = ("keystone", "placement", "glance", "neutron", "nova_api", "nova", "nova_cell0")
+
+
+def database(cloud: settings.Settings, name: str) -> str:
+    """A SQLAlchemy URL."""
+    address = f"{settings.ADDRESS}:{cloud.port('mariadb')}"
+    return f"mysql+pymysql://cloud:{cloud.password}@{address}/{name}?charset=utf8"
+
+
+def write(cloud: settings.Settings) -> None:
+    """Write all of them; what was there is replaced."""
+    _mariadb(cloud)
+    _rabbitmq(cloud)
+    for folder in ("keystone", "placement", "glance", "neutron", "nova", "hosts"):
+        (cloud.config / folder).mkdir(parents=True, exist_ok=True)
+    _ini(cloud.config / "keystone/keystone.conf", _keystone(cloud))
+    _ini(cloud.config / "placement/placement.conf", _placement(cloud))
+    _ini(cloud.config / "glance/glance-api.conf", _glance(cloud))
+    _ini(cloud.config / "neutron/neutron.conf", _neutron(cloud))
+    nova = _nova(cloud)
+    _ini(cloud.config / "nova/nova.conf", nova)
+    # Nova's WSGI application takes the paste file from the folder of its configuration.
+    shutil.copy(cloud.venv / "etc/nova/api-paste.ini", cloud.config / "nova/api-paste.ini")
+    # A compute that is given a database complains about it: it has to ask the conductor.
+    compute = {name: values for name, values in nova.items() if "database" not in name}
+    compute["DEFAULT"] = {
+        **nova["DEFAULT"],
+        "compute_driver": "simulated.SimulatedDriver",
+        # Nova's default, said here because tests count on the second one being queued.
+        "max_concurrent_live_migrations": 1,
+    }
+    _ini(cloud.config / "nova/nova-compute.conf", compute)
+
+
+def write_host(cloud: settings.Settings, host: str, folder: pathlib.Path) -> pathlib.Path:
+    """What differs between the computes."""
+    path = cloud.config / "hosts" / f"{host}.conf"
+    _ini(path, {"DEFAULT": {"host": host, "state_path": folder}})
+    return path
+
+
+def write_clients(cloud: settings.Settings) -> None:
+    """``clouds.yaml`` for an administrator and for a user with no role but reader."""
+    clouds = {
+        name: {
+            "auth": {
+                "auth_url": cloud.auth_url,
+                "username": user,
+                "password": cloud.password,
+                "project_name": "admin",
+                "user_domain_id": "default",
+                "project_domain_id": "default",
+            },
+            "region_name": settings.REGION,
+            "interface": "public",
+        }
+        for name, user in (("test-cloud", "admin"), ("test-cloud-reader", "reader"))
+    }
+    cloud.clouds_yaml.touch(mode=0o600)
+    # JSON is YAML.
+    cloud.clouds_yaml.write_text(json.dumps({"clouds": clouds}, indent=2) + "\n")
+
+
+def _ini(path: pathlib.Path, sections: Sections) -> None:
+    lines = []
+    for section, values in sections.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {value}" for key, value in values.items()]
+        lines.append("")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text("\n".join(lines))
+
+
+def _mariadb(cloud: settings.Settings) -> None:
+    first = cloud.config / "mariadb/accounts.sql"
+    server: dict[str, object] = {
+        "datadir": cloud.state / "mariadb",
+        "socket": cloud.state / "mariadb.sock",
+        "pid-file": cloud.state / "mariadb.pid",
+        "bind-address": settings.ADDRESS,
+        "port": cloud.port("mariadb"),
+        "init-file": first,
+        "skip-name-resolve": "1",
+        "skip-log-bin": "1",
+        "performance-schema": "OFF",
+        "character-set-server": "utf8mb3",
+        # Nothing here has to survive the machine: no waiting for disks.
+        "innodb-flush-log-at-trx-commit": 0,
+        "innodb-flush-method": "nosync",
+        "innodb-doublewrite": 0,
+        "innodb-buffer-pool-size": "512M",
+        "innodb-log-file-size": "64M",
+        # Each of the services pools connections of its own.
+        "max-connections": 1000,
+    }
+    if os.geteuid() == 0:
+        # MariaDB refuses to be root unless told so by name.
+        server["user"] = getpass.getuser()
+    _ini(cloud.config / "mariadb/my.cnf", {"mysqld": server})
+    # Run at every start. One statement a line, as MariaDB wants it here.
+    statements = [
+        f"CREATE USER IF NOT EXISTS cloud@'{settings.ADDRESS}' IDENTIFIED BY '{cloud.password}';",
+        f"GRANT ALL ON *.* TO cloud@'{settings.ADDRESS}';",
+        *(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb3;" for name in DATABASES),
+    ]
+    first.touch(mode=0o600)
+    first.write_text("\n".join(statements) + "\n")
+
+
+def _rabbitmq(cloud: settings.Settings) -> None:
+    values = {
+        "listeners.tcp.1": f"{settings.ADDRESS}:{cloud.port('rabbitmq')}",
+        "default_user": "cloud",
+        "default_pass": cloud.password,
+        "loopback_users": "none",
+        "vm_memory_high_watermark.relative": 0.3,
+        "disk_free_limit.absolute": "50MB",
+        "log.console": "false",
+        "log.file.level": "warning",
+    }
+    folder = cloud.config / "rabbitmq"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "rabbitmq.conf"
+    file.touch(mode=0o600)
+    file.write_text("".join(f"{key} = {value}\n" for key, value in values.items()))
+    (folder / "enabled_plugins").write_text("[].\n")
+
+
+def _account(cloud: settings.Settings, user: str) -> dict[str, object]:
+    return {
+        "auth_type": "password",
+        "auth_url": cloud.url("keystone"),
+        "username": user,
+        "password": cloud.password,
+        "project_name": "service",
+        "user_domain_id": "default",
+        "project_domain_id": "default",
+        "region_name": settings.REGION,
+    }
+
+
+def _token_check(cloud: settings.Settings, user: str) -> dict[str, object]:
+    return {
+        **_account(cloud, user),
+        "www_authenticate_uri": cloud.url("keystone"),
+        "service_token_roles": "service",
+        "service_token_roles_required": "true",
+    }
+
+
+def _rabbit_url(cloud: settings.Settings) -> str:
+    return f"rabbit://cloud:{cloud.password}@{settings.ADDRESS}:{cloud.port('rabbitmq')}/"
+
+
+def _pool(cloud: settings.Settings, name: str) -> dict[str, object]:
+    # A few dozen computes ask at the same time.
+    return {"connection": database(cloud, name), "max_pool_size": 10, "max_overflow": 50}
+
+
+def _keystone(cloud: settings.Settings) -> Sections:
+    return {
+        "DEFAULT": {},
+        "database": {"connection": database(cloud, "keystone")},
+        # A token outlives the longest run of tests.
+        "token": {"provider": "fernet", "expiration": 86400},
+        "fernet_tokens": {"key_repository": cloud.state / "keystone/fernet"},
+        "fernet_receipts": {"key_repository": cloud.state / "keystone/receipt"},
+        "credential": {"key_repository": cloud.state / "keystone/credential"},
+        # The services log in often; the default of 12 makes that a tenth of a second's work.
+        "identity": {"password_hash_rounds": 4},
+    }
+
+
+def _placement(cloud: settings.Settings) -> Sections:
+    return {
+        "api": {"auth_strategy": "keystone"},
+        "placement_database": _pool(cloud, "placement"),
+        "keystone_authtoken": _token_check(cloud, "placement"),
+    }
+
+
+def _glance(cloud: settings.Settings) -> Sections:
+    folder = cloud.state / "glance"
+    return {
+        "DEFAULT": {"enabled_backends": "files:file", "enabled_import_methods": "[]"},
+        "database": {"connection": database(cloud, "glance")},
+        "glance_store": {"default_backend": "files"},
+        "files": {"filesystem_store_datadir": folder / "images"},
+        "os_glance_tasks_store": {"filesystem_store_datadir": folder / "tasks"},
+        "os_glance_staging_store": {"filesystem_store_datadir": folder / "staging"},
+        "paste_deploy": {
+            "flavor": "keystone",
+            "config_file": cloud.venv / "etc/glance/glance-api-paste.ini",
+        },
+        "oslo_concurrency": {"lock_path": cloud.state / "lock"},
+        "keystone_authtoken": _token_check(cloud, "glance"),
+    }
+
+
+def _neutron(cloud: settings.Settings) -> Sections:
+    return {
+        "DEFAULT": {
+            "core_plugin": "ml2",
+            "service_plugins": "",
+            "auth_strategy": "keystone",
+            "api_paste_config": cloud.venv / "etc/neutron/api-paste.ini",
+            "state_path": cloud.state / "neutron",
+            "transport_url": _rabbit_url(cloud),
+        },
+        "database": {"connection": database(cloud, "neutron")},
+        "nova": _account(cloud, "nova"),
+        # No agent runs; the logger driver only writes down what it is told.
+        "ml2": {
+            "type_drivers": "local,flat,vlan",
+            "tenant_network_types": "local",
+            "mechanism_drivers": "logger",
+            "extension_drivers": "port_security",
+        },
+        "oslo_concurrency": {"lock_path": cloud.state / "lock"},
+        "keystone_authtoken": _token_check(cloud, "neutron"),
+    }
+
+
+def _nova(cloud: settings.Settings) -> dict[str, Mapping[str, object]]:
+    account = {**_account(cloud, "nova"), "valid_interfaces": "internal,public"}
+    filters = (
+        "Compute",
+        "ComputeCapabilities",
+        "ImageProperties",
+        "ServerGroupAntiAffinity",
+        "ServerGroupAffinity",
+        "SameHost",
+        "DifferentHost",
+        "AggregateInstanceExtraSpecs",
+        "NUMATopology",
+        "PciPassthrough",
+    )
+    return {
+        "DEFAULT": {
+            "state_path": cloud.state / "nova",
+            "my_ip": settings.ADDRESS,
+            "transport_url": _rabbit_url(cloud),
+            # Down after four reports that did not come; Nova's 10 and 60 make a test wait a minute.
+            # With 2 and 8 a busy machine makes living computes look down.
+            "report_interval": 5,
+            "service_down_time": 20,
+            # How often a compute tells its resources (60 by default).
+            "update_resources_interval": 15,
+            "sync_power_state_interval": -1,
+            "heal_instance_info_cache_interval": -1,
+            # The first look for new computes waits up to this long, by chance (60 by default).
+            "periodic_fuzzy_delay": 1,
+            "osapi_compute_workers": 1,
+            "metadata_workers": 1,
+        },
+        "api": {"auth_strategy": "keystone"},
+        "api_database": _pool(cloud, "nova_api"),
+        "database": _pool(cloud, "nova"),
+        "wsgi": {"api_paste_config": cloud.venv / "etc/nova/api-paste.ini"},
+        "conductor": {"workers": 1},
+        # New computes come into the cell by themselves.
+        "scheduler": {"workers": 1, "discover_hosts_in_cells_interval": 5},
+        "filter_scheduler": {
+            "available_filters": "nova.scheduler.filters.all_filters",
+            "enabled_filters": ",".join(f"{name}Filter" for name in filters),
+            "track_instance_changes": "false",
+        },
+        "image_cache": {"manager_interval": -1},
+        # The default is 20 cores a project.
+        "quota": {"driver": "nova.quota.NoopQuotaDriver"},
+        "notifications": {"notification_format": "versioned"},
+        "oslo_messaging_notifications": {"driver": "messagingv2"},
+        "oslo_messaging_rabbit": {"heartbeat_timeout_threshold": 0},
+        "oslo_concurrency": {"lock_path": cloud.state / "lock"},
+        "vnc": {"enabled": "false"},
+        "glance": {**account, "endpoint_override": cloud.url("glance")},
+        "neutron": account,
+        "cinder": account,
+        "placement": account,
+        "service_user": {**account, "send_service_user_token": "true"},
+        "keystone_authtoken": _token_check(cloud, "nova"),
+    }
