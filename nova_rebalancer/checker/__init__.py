@@ -171,6 +171,9 @@ def _replay(cloud: facts.Cloud, data: bytes) -> str:
     final = dict(cloud.placement)
     final.update({hop.instance: hop.dest for hop in hops})
     before, after = goal.check(cloud, plan, load, final)
+    # Last: who changes a destination by hand mostly leaves its provider behind, and wants to
+    # hear what is wrong with the new destination.
+    rules.providers(cloud, plan)
     waves = len({migration["wave"] for migration in plan["migrations"]})
     return (
         f"{len(hops)} migrations in {waves} waves are safe in every order their dependencies "

@@ -78,6 +78,8 @@ def fragment_rate(
             continue
         pcpu = host.inventories.get("PCPU")
         resource = "PCPU" if pcpu is not None and pcpu.total > 0 else "VCPU"
+        if resource not in host.rows:
+            continue
         units: list[facts.Limit] = []
         if host.cells and host.id not in floating:
             units = [
@@ -85,7 +87,7 @@ def fragment_rate(
                 for cell, capacity in host.cells.items()
                 if resource in capacity
             ]
-        elif resource in host.rows:
+        else:
             units = [host.rows[resource]]
         for unit in units:
             left = max(0, facts.capacity(cloud, unit) - load.get(unit, 0))

@@ -64,14 +64,6 @@ def names(cloud: facts.Cloud, plan: documents.Document) -> None:
                     name,
                     f'{where}.{end}: no service host "{migration[end]}" in the snapshot',
                 )
-        provider = cloud.by_service[migration["dest"]].id
-        if migration.get("dest_provider", provider) != provider:
-            raise broken.Broken(
-                "unknown_host",
-                name,
-                f'{where}.dest_provider: is "{migration["dest_provider"]}", '
-                f'of host "{migration["dest"]}" it is "{provider}"',
-            )
         for dependency in migration["depends_on"]:
             if dependency not in ids:
                 raise broken.Broken(
@@ -87,6 +79,19 @@ def names(cloud: facts.Cloud, plan: documents.Document) -> None:
                     None,
                     f'{key}[{i}]: no instance "{entry["instance"]}" in the snapshot',
                 )
+
+
+def providers(cloud: facts.Cloud, plan: documents.Document) -> None:
+    """Where a plan names the destination's provider too, it is that host's."""
+    for i, migration in enumerate(plan["migrations"]):
+        provider = cloud.by_service[migration["dest"]].id
+        if migration.get("dest_provider", provider) != provider:
+            raise broken.Broken(
+                "unknown_host",
+                migration["id"],
+                f'migrations[{i}].dest_provider: is "{migration["dest_provider"]}", '
+                f'of host "{migration["dest"]}" it is "{provider}"',
+            )
 
 
 def dependencies(plan: documents.Document) -> list[list[int]]:

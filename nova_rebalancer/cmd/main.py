@@ -23,7 +23,10 @@ class _Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return f"{Rebalance.NAME}: {level}{super().format(record)}"
+        text = super().format(record)
+        if record.exc_info is None:
+            text = " ".join(text.split())
+        return f"{Rebalance.NAME}: {level}{text}"
 
 
 class Rebalance(app.App):
@@ -79,7 +82,11 @@ def main(argv: list[str] | None = None) -> int:
         Rebalance().parser.print_usage(sys.stderr)
         print("nova-rebalance: error: no command; see nova-rebalance --help", file=sys.stderr)
         return 2
-    result: int = Rebalance().run(arguments)
+    try:
+        result: int = Rebalance().run(arguments)
+    except KeyboardInterrupt:
+        # Between cliff's own handlers, or before they stand.
+        return 130
     return result
 
 

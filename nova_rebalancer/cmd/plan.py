@@ -12,6 +12,11 @@ from nova_rebalancer import exceptions
 
 LOG = logging.getLogger(__name__)
 
+MOST_SEED = 2**31 - 1
+MOST_CORES = 1_000_000
+WARNINGS = 5
+"""Overfull hosts named at most."""
+
 COLUMNS = ("id", "instance", "source", "dest", "memory_mib", "wave", "rate_after", "why")
 
 
@@ -65,7 +70,7 @@ class Plan(lister.Lister):
         parser.add_argument(
             "--fragment-cores",
             metavar="X",
-            type=_at_least(1),
+            type=_between(1, MOST_CORES),
             help="cores of the instance that free capacity should have room for (default 16)",
         )
         parser.add_argument(
@@ -91,7 +96,10 @@ class Plan(lister.Lister):
             help="limit of solver work instead of time: the same plan on every machine",
         )
         parser.add_argument(
-            "--seed", metavar="N", type=_at_least(0), help="start of random numbers (default 0)"
+            "--seed",
+            metavar="N",
+            type=_between(0, MOST_SEED),
+            help="start of random numbers (default 0)",
         )
         parser.add_argument("--output", metavar="FILE", help="write the plan document here")
         return parser
@@ -169,8 +177,10 @@ class Plan(lister.Lister):
         """Print the table; for -f json the document as it is."""
         if self.exit_code == 130:
             return 0
-        if parsed_args.formatter == "json":
+        if parsed_args.formatter == "json" and parsed_args.output != "-":
             self.app.stdout.write(self._document.decode())
+            return 0
+        if parsed_args.output == "-":
             return 0
         if not data and parsed_args.formatter == "table":
             return 0
@@ -185,8 +195,11 @@ class Plan(lister.Lister):
 
     def _say(self, plan: Any, written: dict[str, Any], optimal: str) -> None:
         """Say on stderr what a person wants to know before reading the table."""
-        for name, resource, used, capacity in plan.start.overfull():
+        overfull = plan.start.overfull()
+        for name, resource, used, capacity in overfull[:WARNINGS]:
             LOG.warning("%s is overfull: %s %d of %d", name, resource, used, capacity)
+        if len(overfull) > WARNINGS:
+            LOG.warning("and %d more are overfull", len(overfull) - WARNINGS)
         if written["unreachable"]:
             first = written["unreachable"][0]
             LOG.warning(
@@ -199,6 +212,8 @@ class Plan(lister.Lister):
         head = f"{goal['name']} {goal['before']:.4f} -> {goal['after']:.4f} (bound {bound}"
         head += ", proven optimal)" if plan.status == optimal else f", {plan.status})"
         count = len(plan.path.migrations)
+        if self.exit_code == 130:
+            return
         if not count:
             print(f"nothing worth doing was found: {head}", file=self.app.stderr)
             return
@@ -223,6 +238,10 @@ def _place(host: str, cells: list[int | None] | None) -> str:
 
 
 def _at_least(least: int) -> Any:
+    return _between(least, None)
+
+
+def _between(least: int, most: int | None) -> Any:
     def whole(text: str) -> int:
         try:
             value = int(text)
@@ -230,6 +249,8 @@ def _at_least(least: int) -> Any:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        if most is not None and value > most:
+            raise argparse.ArgumentTypeError(f"{value} is more than {most}")
         return value
 
     return whole

@@ -242,17 +242,17 @@ def _groups(
         sets = (cluster.get("other_requirement") or {}).get("deployment_set") or []
         for s, entry in enumerate(sets):
             place = f"cluster_list[{c}].other_requirement.deployment_set[{s}]"
-            for m, member in enumerate(entry["data"]):
-                if member not in known:
-                    raise exceptions.InputError(
-                        f"{name}: {place}.data[{m}]: unknown instance {member!r}"
-                    )
             if entry["granularity"] == "rack":
                 warnings.append(
                     f"{name}: {place}: ignored, a rack set of {len(entry['data'])} instances"
                     " has no counterpart here"
                 )
                 continue
+            for m, member in enumerate(entry["data"]):
+                if member not in known:
+                    raise exceptions.InputError(
+                        f"{name}: {place}.data[{m}]: unknown instance {member!r}"
+                    )
             groups.append(
                 {
                     "id": f"deployment-set-{c}-{s}",

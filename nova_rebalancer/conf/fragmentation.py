@@ -17,6 +17,7 @@ OPTIONS = [
         "cores",
         default=16,
         min=1,
+        max=1_000_000,
         help="""
 Size in cores of the instance that free capacity should have room for.
 

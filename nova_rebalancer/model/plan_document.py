@@ -134,8 +134,7 @@ def _migration(plan: Plan, k: int, migration: path.Migration, step: base.Step) -
         "instance": start.instances[hop.v],
         "source": start.service_hosts[hop.source],
         "dest": start.service_hosts[hop.dest],
-        "source_provider": start.hosts[hop.source],
-        "dest_provider": start.hosts[hop.dest],
+        **_providers(start, hop),
         "source_numa": _cells(plan, hop.v, hop.source, hop.source_cells),
         "dest_numa": _cells(plan, hop.v, hop.dest, hop.dest_cells),
         "role": hop.role,
@@ -147,6 +146,16 @@ def _migration(plan: Plan, k: int, migration: path.Migration, step: base.Step) -
         "memory_mib": state.memory_mib(start, hop.v),
         "value_after": step.value,
         "reason": _reason(reason.Reason(code, {"value_after": step.value}, step.text)),
+    }
+
+
+def _providers(start: state.PlacementState, hop: path.Hop) -> dict[str, str]:
+    """Name the hosts' resource providers, where they have names of their own."""
+    if start.hosts == start.service_hosts:
+        return {}
+    return {
+        "source_provider": start.hosts[hop.source],
+        "dest_provider": start.hosts[hop.dest],
     }
 
 

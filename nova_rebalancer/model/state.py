@@ -271,7 +271,7 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
         groups=tuple(
             Group(
                 group.id,
-                group.max_server_per_host,
+                min(group.max_server_per_host, len(group.members)),
                 tuple(sorted(instance_index[member] for member in group.members)),
                 tuple(
                     h

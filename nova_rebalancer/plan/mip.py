@@ -37,11 +37,14 @@ so that it takes twice the time for the same work."""
 LARGEST = 200_000
 """Most places an exact model may have; building it takes about 8 s then."""
 
-TIDY_WORK = 0.25
-"""Work for finding as good a target with fewer migrations, about half a second.
+PLACES_PER_S = 12_000
+"""Most places for each second there is, so that building leaves time for solving."""
 
-The clock does not cut it short: a proven target must not depend on when the proof came.
-"""
+TIDY_WORK = 0.25
+"""Work for finding as good a target with fewer migrations, about half a second."""
+
+TIDY_S = 3.0
+"""Seconds that must be left for it: a proven target must not depend on where the clock cuts."""
 
 
 def plan(
@@ -58,7 +61,7 @@ def plan(
     """
     if not isinstance(goal, fragmentation.Fragmentation):
         raise TypeError(f"planner mip has no model for goal {goal.name}")
-    if flow.size(start) > LARGEST:
+    if flow.size(start) > min(LARGEST, PLACES_PER_S * budget.left_s()):
         return dataclasses.replace(search.plan(start, goal, budget, seed, watch), planner="mip")
     first = greedy.plan(start, goal, budget, seed, watch)
     model = flow.FlowModel(start, goal.cores, budget.max_migrations)
@@ -168,10 +171,12 @@ def _fewest_moves(
     meter: solver.Meter,
 ) -> target.Target:
     """Return a target as good and, if one is found at little cost, with fewer migrations."""
+    if meter.budget.left_s() < TIDY_S:
+        return best
     model.model.add(model.slots >= _cores(best, goal)[1])
     model.hint(best.host_of, best.cells_of)
     model.model.minimize(model.moves)
-    answer = solver.solve(model.model, meter, TIDY_WORK, deadline=False)
+    answer = solver.solve(model.model, meter, TIDY_WORK)
     if not answer.found:
         return best
     found = model.flow(answer.solver)

@@ -14,6 +14,7 @@ problems: relax a part of a solution, solve it again, keep what is better.
 
 import dataclasses
 import math
+import time
 
 import numpy as np
 
@@ -105,11 +106,15 @@ class Search:
 
     def run(self, work: float = math.inf) -> None:
         """Search until about ``work`` more is spent, the budget is, or nothing better turns up."""
-        end = self._meter.work + work
+        end, longest_s = self._meter.work + work, 0.0
         while self._outings < OUTINGS and self._meter.work < end and not self._meter.spent():
+            if self._meter.budget.left_s() < longest_s:
+                break
+            began = time.monotonic()
             hosts = _open(self._start, self._goal, self.best, int(self._width), self._rng)
             hosts &= ~self._closed
             found = _step(self._start, self._goal, self.best, hosts, self._meter, self._work)
+            longest_s = max(longest_s, time.monotonic() - began)
             self._idle += 1
             if found is not None and _rank(self._start, found) <= _rank(self._start, self.best):
                 if _rank(self._start, found) < _rank(self._start, self.best):

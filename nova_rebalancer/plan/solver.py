@@ -56,7 +56,6 @@ def solve(
     model: cp_model.CpModel,
     meter: Meter,
     work: float = math.inf,
-    deadline: bool = True,
     tell: Callable[[float], None] | None = None,
     tell_bound: Callable[[float], None] | None = None,
 ) -> Answer:
@@ -64,8 +63,6 @@ def solve(
 
     Parameters
     ----------
-    deadline
-        Whether the clock may end this call.
     tell, tell_bound
         Hear the objective of each better solution, and each better bound.
     """
@@ -78,7 +75,7 @@ def solve(
     limit = min(work, meter.work_left())
     if limit < math.inf:
         parameters.max_deterministic_time = limit
-    left_s = meter.budget.left_s() if deadline else math.inf
+    left_s = meter.budget.left_s()
     if left_s < math.inf:
         parameters.max_time_in_seconds = left_s
     heard: list[float] = []

@@ -202,9 +202,13 @@ def test_host_lists_node_twice():
 
 
 def test_unknown_member():
-    """A deployment set, rack sets included, names instances of the file."""
+    """A host deployment set names instances of the file; a rack set is not looked into."""
     content = vmr2l_files.two_clusters()
-    content["cluster_list"][0]["other_requirement"]["deployment_set"][0]["data"][1] = "vm_9"
+    wrong = content["cluster_list"][0]["other_requirement"]["deployment_set"][0]
+    wrong["data"][1] = "vm_9"
+    wrong["granularity"] = "rack"
+    assert any("ignored, a rack set" in line for line in vmr2l.convert(content, "f.json")[1])
+    wrong["granularity"] = "host"
     assert refusal(content) == (
         "f.json: cluster_list[0].other_requirement.deployment_set[0].data[1]:"
         " unknown instance 'vm_9'"
