@@ -12,6 +12,10 @@ import sysconfig
 
 import pytest
 
+from nova_rebalancer.model import reason
+
+ROOT = pathlib.Path(__file__).parents[2]
+
 GROUPS = (
     "nova_rebalancer.cli",
     "nova_rebalancer.goals",
@@ -84,3 +88,9 @@ def test_plan_does_not_load_torch():
     _, loaded = run("plan", "--demo", "--time-limit", "1", "--max-migrations", "2")
     assert "numpy" in loaded
     assert "torch" not in loaded
+
+
+def test_reason_codes_are_published():
+    """Programs decide by the code of a reason, so the documentation lists every one."""
+    page = (ROOT / "doc/source/admin/documents.rst").read_text()
+    assert [code for code in reason.CODES if f"* - ``{code}``" not in page] == []

@@ -379,3 +379,11 @@ def test_lone_surrogate_is_format():
     for spelled, kind in ((b'"\\ud800"', "format"), (b'"\\uD83D\\uDE00"', None)):
         data = documents.as_bytes(right_plan()).replace(b'"greedy"', spelled)
         assert checker.check(documents.as_bytes(small_cloud()), data).kind == kind
+
+
+def test_a_new_destination_is_judged_before_its_stale_provider():
+    """Who edits ``dest`` alone hears what is wrong there, not that the provider does not fit."""
+    plan = changed(right_plan(), "migrations", 0, "dest_provider", to="c")
+    assert verdict(small_cloud(), plan).ok
+    plan = changed(plan, "migrations", 0, "dest", to="b.example")
+    assert verdict(small_cloud(), plan).kind == "same_host"
