@@ -19,3 +19,7 @@ class UsageError(RebalancerError):
     """The call asks for something that cannot be; change the call."""
 
     exit_code = 2
+
+
+class CloudError(RebalancerError):
+    """The cloud does not answer, or not as it should; look at it and run again."""

@@ -78,9 +78,10 @@ def _meaning_problems(document: dict[str, Any]) -> Iterator[str]:
     """Yield what the schema cannot say: duplicates, dangling references, impossible amounts."""
     hosts, instances = document["hosts"], document["instances"]
     pools, groups = document.get("pools", []), document.get("server_groups", [])
+    outside = document.get("outside", [])
     for key, items in (
         ("hosts", hosts),
-        ("instances", instances),
+        ("instances", [*instances, *outside]),
         ("pools", pools),
         ("server_groups", groups),
     ):
@@ -96,9 +97,10 @@ def _meaning_problems(document: dict[str, Any]) -> Iterator[str]:
     for i, instance in enumerate(instances):
         yield from _instance_problems(f"instances[{i}]", instance, by_id)
     instance_ids = {instance["id"] for instance in instances}
+    known_ids = instance_ids | {item["id"] for item in outside}
     for i, group in enumerate(groups):
         for member in group["members"]:
-            if member not in instance_ids:
+            if member not in known_ids:
                 yield f'server_groups[{i}].members: no instance "{member}" in the snapshot'
     for i, aggregate in enumerate(document.get("aggregates", [])):
         for host in aggregate["hosts"]:
@@ -106,8 +108,12 @@ def _meaning_problems(document: dict[str, Any]) -> Iterator[str]:
                 yield f'aggregates[{i}].hosts: no host "{host}" in the snapshot'
     for i, migration in enumerate(document.get("running_migrations", [])):
         for key, known in (("instance", instance_ids), ("source", by_id), ("dest", by_id)):
-            if migration[key] not in known:
+            if migration[key] not in known and not (key == "dest" and migration[key] is None):
                 yield f'running_migrations[{i}].{key}: "{migration[key]}" is not in the snapshot'
+    for i, lack in enumerate(document.get("missing", [])):
+        for host in lack.get("hosts") or ():
+            if host not in by_id:
+                yield f'missing[{i}].hosts: no host "{host}" in the snapshot'
 
 
 def _duplicates(key: str, field: str, values: Iterable[object]) -> Iterator[str]:
@@ -162,7 +168,9 @@ def _instance_problems(
         demand.update(guest["resources"])
     for resource, amount in demand.items():
         allocated = instance["allocations"].get(resource, 0)
-        if amount > allocated:
+        # Placement knows nothing of page sizes, and of an instance it lost it knows nothing.
+        counted = instance["allocations"] and not resource.startswith(cloud.PAGES)
+        if counted and amount > allocated:
             yield (
                 f'{where}.numa: guest cells of instance "{name}" demand {amount} {resource}, '
                 f"its allocation is {allocated}"
@@ -171,12 +179,16 @@ def _instance_problems(
 
 def _snapshot(document: dict[str, Any]) -> cloud.Snapshot:
     """Build the facts from a document that has no problems."""
+    lacks: dict[str, str] = {}
+    for item in document.get("missing", ()):
+        for host in item.get("hosts") or ():
+            lacks.setdefault(host, item["what"])
     return cloud.Snapshot(
         cloud=document["cloud"],
         taken_at=document["taken_at"],
         numa_choice=document["numa_choice"],
         region=document.get("region"),
-        hosts=tuple(_host(item) for item in document["hosts"]),
+        hosts=tuple(_host(item, lacks.get(item["id"])) for item in document["hosts"]),
         instances=tuple(_instance(item) for item in document["instances"]),
         pools=tuple(
             cloud.Pool(item["id"], _inventories(item)) for item in document.get("pools", ())
@@ -201,13 +213,24 @@ def _snapshot(document: dict[str, Any]) -> cloud.Snapshot:
             for item in document.get("server_groups", ())
         ),
         aggregates=tuple(
-            cloud.Aggregate(item["name"], tuple(item["hosts"]), item.get("metadata", {}))
+            cloud.Aggregate(
+                item["name"], tuple(item["hosts"]), item.get("metadata", {}), item.get("id")
+            )
             for item in document.get("aggregates", ())
         ),
         running_migrations=tuple(
             cloud.RunningMigration(**item) for item in document.get("running_migrations", ())
         ),
-        missing=tuple(cloud.Missing(**item) for item in document.get("missing", ())),
+        missing=tuple(
+            cloud.Missing(
+                item["what"],
+                item["reason"],
+                None if item.get("hosts") is None else tuple(item["hosts"]),
+            )
+            for item in document.get("missing", ())
+        ),
+        outside=tuple(cloud.Outside(**item) for item in document.get("outside", ())),
+        refused=tuple(cloud.Refused(**item) for item in document.get("refused", ())),
     )
 
 
@@ -228,8 +251,9 @@ def _amounts(item: dict[str, Any]) -> dict[str, int]:
     return {resource: int(amount) for resource, amount in item.items()}
 
 
-def _host(item: dict[str, Any]) -> cloud.Host:
+def _host(item: dict[str, Any], lacks: str | None) -> cloud.Host:
     values = dict(item)
+    values["lacks"] = lacks
     values["service_host"] = item.get("service_host") or item["id"]
     values["inventories"] = _inventories(item)
     values["traits"] = tuple(item.get("traits", ()))
@@ -241,9 +265,23 @@ def _host(item: dict[str, Any]) -> cloud.Host:
         values["numa"] = cloud.HostNuma(
             numa["provenance"], tuple(sorted(cells, key=lambda cell: cell.id))
         )
-    for fact in ("rack", "cell"):
+    for fact in cloud.FACTS:
         if item.get(fact) is not None:
             values[fact] = cloud.Fact(**item[fact])
+    values["providers"] = tuple(
+        cloud.Provider(
+            nested["id"],
+            nested["name"],
+            nested["parent"],
+            _inventories(nested),
+            tuple(nested.get("traits", ())),
+        )
+        for nested in item.get("providers", ())
+    )
+    values["held"] = tuple(
+        cloud.Held(held["consumer"], held["why"], _amounts(held["resources"]))
+        for held in item.get("held", ())
+    )
     return cloud.Host(**values)
 
 
@@ -259,8 +297,13 @@ def _instance(item: dict[str, Any]) -> cloud.Instance:
             )
             for guest in item["numa"]
         )
-    if "tags" in item:
-        values["tags"] = tuple(item["tags"])
+    for key in ("tags", "volumes", "vnic_types"):
+        if item.get(key) is not None:
+            values[key] = tuple(item[key])
+    if item.get("image") is not None:
+        values["image"] = cloud.Image(**item["image"])
+    if "nested" in item:
+        values["nested"] = {name: _amounts(amounts) for name, amounts in item["nested"].items()}
     if "usage" in item:
         values["usage"] = {
             resource: cloud.Usage(**usage) for resource, usage in item["usage"].items()

@@ -7,9 +7,18 @@ The words are Nova's and Placement's.  Amounts are whole numbers in Placement's 
 from collections.abc import Mapping
 import dataclasses
 import math
+from typing import Any
 
 Amounts = Mapping[str, int]
 """Amount by resource class (VCPU, PCPU, MEMORY_MB, DISK_GB, CUSTOM_*)."""
+
+
+PAGES = "HUGEPAGES_"
+"""Begin of the names that count memory pages of one size in a NUMA cell, HUGEPAGES_2048KB; they
+are amounts like those of a resource class, but Placement has no such class."""
+
+FACTS = ("cell", "rack", "power_zone", "migration_link", "migration_mibps")
+"""The single facts of a host that Nova's API does not tell."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +56,8 @@ class Inventory:
 class Fact:
     """Something Nova's API does not tell, and who says it.
 
-    ``provenance`` is api, operator, inferred or unknown.
+    ``provenance`` is api, operator, inferred or unknown.  What is inferred was seen from the
+    guests and may be a part only, so no rule relies on it.
     """
 
     provenance: str
@@ -71,6 +81,30 @@ class HostNuma:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Provider:
+    """A nested resource provider of a host, such as a GPU or a network card."""
+
+    id: str
+    name: str
+    parent: str
+    inventories: Mapping[str, Inventory]
+    traits: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Held:
+    """What Placement charges on a host for something that is not an instance on it.
+
+    ``why`` is elsewhere (an instance that Nova has on another host or on none), migration (one
+    that does not run any more) or unknown.
+    """
+
+    consumer: str
+    why: str
+    resources: Amounts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Host:
     """A compute host; ``id`` is its resource provider, ``service_host`` what Nova is asked."""
 
@@ -87,16 +121,36 @@ class Host:
     numa: HostNuma | None = None
     rack: Fact | None = None
     cell: Fact | None = None
+    power_zone: Fact | None = None
+    migration_link: Fact | None = None
+    migration_mibps: Fact | None = None
+    forced_down: bool = False
+    hypervisor_type: str | None = None
+    hypervisor_version: int | None = None
+    cpu_info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    providers: tuple[Provider, ...] = ()
+    held: tuple[Held, ...] = ()
+    lacks: str | None = None
+    """What could not be read of it: the first of the snapshot's ``missing`` that names it."""
+
+    @property
+    def unusable(self) -> str | None:
+        """Why nothing is moved from or to the host, in words; None when it may be."""
+        if self.status != "enabled":
+            return f"disabled ({self.disabled_reason})" if self.disabled_reason else "disabled"
+        if self.state != "up":
+            return "down"
+        return f"not read whole ({self.lacks})" if self.lacks else None
 
     @property
     def usable(self) -> bool:
-        """Whether the host is enabled and up: a destination, and part of the rates."""
-        return self.status == "enabled" and self.state == "up"
+        """Whether the host is enabled, up and read whole: a destination, part of the rates."""
+        return self.unusable is None
 
     @property
     def cells(self) -> tuple[NumaCell, ...]:
-        """The NUMA cells that are known; empty when nobody knows them."""
-        if self.numa is None or self.numa.provenance == "unknown":
+        """The NUMA cells that are known; empty when nobody knows them all."""
+        if self.numa is None or self.numa.provenance not in ("api", "operator"):
             return ()
         return self.numa.cells
 
@@ -137,6 +191,14 @@ class Usage:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Image:
+    """What an instance was made of; ``id`` is None when it was booted from a volume."""
+
+    id: str | None
+    properties: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Instance:
     """A virtual machine; ``host`` is the id of the host it is on."""
 
@@ -156,6 +218,19 @@ class Instance:
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tags: tuple[str, ...] = ()
     launched_at: str | None = None
+    updated_at: str | None = None
+    vm_state: str | None = None
+    power_state: int | None = None
+    locked_reason: str | None = None
+    nested: Mapping[str, Amounts] = dataclasses.field(default_factory=dict)
+    pinned_az: str | None = None
+    image: Image | None = None
+    extra_specs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    scheduler_hints: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+    vnic_types: tuple[str, ...] | None = None
+    in_scope: bool = True
+    """Whether the plan may move it; an answer of the caller's, not of the cloud's."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,23 +252,57 @@ class Aggregate:
     name: str
     hosts: tuple[str, ...]
     metadata: Mapping[str, str]
+    id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunningMigration:
-    """A migration under way when the snapshot was taken; it charges both hosts."""
+    """A migration under way when the snapshot was taken; it charges both hosts.
+
+    ``dest`` is None while Nova has not chosen it, and when it is no host of the snapshot.
+    ``far_allocations`` is what is charged at the end where the instance is not; None stands for
+    the same as its allocations.
+    """
 
     instance: str
     source: str
-    dest: str
+    dest: str | None
     status: str | None = None
+    id: str | None = None
+    type: str | None = None
+    far_allocations: Amounts | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Missing:
-    """Something that could not be read."""
+    """Something that could not be read; ``hosts`` are those it matters for, None for all."""
 
     what: str
+    reason: str
+    hosts: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outside:
+    """An instance that is on no host of the snapshot.
+
+    ``reason`` is no_host, host_unknown, host_refused, cell_down or out_of_scope.
+    """
+
+    id: str
+    reason: str
+    name: str | None = None
+    project: str | None = None
+    status: str | None = None
+    task_state: str | None = None
+    host: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refused:
+    """A host this program must not plan for."""
+
+    host: str
     reason: str
 
 
@@ -217,3 +326,5 @@ class Snapshot:
     aggregates: tuple[Aggregate, ...] = ()
     running_migrations: tuple[RunningMigration, ...] = ()
     missing: tuple[Missing, ...] = ()
+    outside: tuple[Outside, ...] = ()
+    refused: tuple[Refused, ...] = ()

@@ -64,7 +64,8 @@ class PlacementState:
         (H, R) the row where a host gets a resource, NOWHERE if it has none.  Hosts that share a
         pool have one row for it, so a move inside the pool costs that pool nothing.
     base
-        (P, R) what is charged and never moves: the far ends of running migrations.
+        (P, R) what is charged and never moves: the far ends of running migrations, and what
+        Placement holds for anything but the instances.
     demand, load
         (V, R) allocations; measured use, the allocation where nothing was measured.
     host_of, cells_of
@@ -235,16 +236,29 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
     base = np.zeros_like(capacity)
     floating = np.zeros(len(hosts), dtype=np.int64)
     far_ends: dict[int, set[int]] = collections.defaultdict(set)
+    charged: dict[int, arrays.Ints] = {}
     for migration in snapshot.running_migrations:
         v = instance_index[migration.instance]
-        ends = {host_index[migration.source], host_index[migration.dest]}
+        ends = {host_index[end] for end in (migration.source, migration.dest) if end is not None}
         far_ends[v] |= ends - {int(host_of[v])}
+        charged[v] = demand[v]
+        if migration.far_allocations is not None:
+            charged[v] = np.zeros(len(resources), dtype=np.int64)
+            for resource, amount in migration.far_allocations.items():
+                charged[v][resource_index[resource]] = amount
     for v, far in far_ends.items():
-        for r in np.nonzero(demand[v])[0]:
+        for r in np.nonzero(charged[v])[0]:
             # Once for each row: a pool behind several of its hosts has room for it already.
-            for row in {int(row_of[h, r]) for h in far} - {NOWHERE, int(row_of[host_of[v], r])}:
-                base[row, r] += demand[v, r]
+            here = NOWHERE if demand[v, r] == 0 else int(row_of[host_of[v], r])
+            for row in {int(row_of[h, r]) for h in far} - {NOWHERE, here}:
+                base[row, r] += charged[v][r]
         floating[list(far)] += guests_of[v] == 0
+    for h, host in enumerate(hosts):
+        for held in host.held:
+            for resource, amount in held.resources.items():
+                row = row_of[h, resource_index[resource]]
+                if row != NOWHERE:
+                    base[row, resource_index[resource]] += amount
     return PlacementState(
         hosts=tuple(host.id for host in hosts),
         service_hosts=tuple(host.service_host for host in hosts),
@@ -272,19 +286,21 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
             Group(
                 group.id,
                 min(group.max_server_per_host, len(group.members)),
-                tuple(sorted(instance_index[member] for member in group.members)),
-                tuple(
-                    h
-                    for v in sorted(instance_index[member] for member in group.members)
-                    for h in sorted(far_ends.get(v, ()))
-                ),
+                members,
+                tuple(h for v in members for h in sorted(far_ends.get(v, ()))),
             )
             for group in snapshot.server_groups
             if group.policy == "anti-affinity" and len(group.members) > 1
+            for members in [_inside(group, instance_index)]
         ),
         excluded=excluded,
         numa_choice=snapshot.numa_choice,
     )
+
+
+def _inside(group: cloud.ServerGroup, instance_index: Mapping[str, int]) -> tuple[int, ...]:
+    """Members by index; those on no host of the snapshot are in nobody's way here."""
+    return tuple(sorted(instance_index[m] for m in group.members if m in instance_index))
 
 
 def _resources(snapshot: cloud.Snapshot) -> tuple[str, ...]:
@@ -296,6 +312,10 @@ def _resources(snapshot: cloud.Snapshot) -> tuple[str, ...]:
     for host in snapshot.hosts:
         for cell in host.cells:
             names.update(cell.capacity)
+        for held in host.held:
+            names.update(held.resources)
+    for migration in snapshot.running_migrations:
+        names.update(migration.far_allocations or ())
     for instance in snapshot.instances:
         names.update(instance.allocations)
         for guest in instance.numa or ():

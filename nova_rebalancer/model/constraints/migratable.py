@@ -18,15 +18,15 @@ def why_not(
     moves alone is refused or splits the group.
     """
     name = instance.id
+    if not instance.in_scope:
+        return reason.Reason("out_of_scope", {}, f"{name} is not in the scope of the plan")
     if not instance.allow_migration:
         return reason.Reason("opted_out", {}, f"{name} does not allow migration")
-    if not host.usable:
-        what = "disabled" if host.status != "enabled" else "down"
-        why = f" ({host.disabled_reason})" if host.disabled_reason else ""
+    if host.unusable is not None:
         return reason.Reason(
             "host_not_usable",
-            {"host": host.service_host, "what": what},
-            f"its host {host.service_host} is {what}{why}",
+            {"host": host.service_host, "what": host.unusable.partition(" (")[0]},
+            f"its host {host.service_host} is {host.unusable}",
         )
     if migrating:
         return reason.Reason("migrating", {}, f"{name} is being migrated already")
@@ -44,6 +44,19 @@ def why_not(
         )
     if instance.locked:
         return reason.Reason("locked", {}, f"{name} is locked")
+    if not instance.allocations:
+        return reason.Reason(
+            "no_allocations",
+            {"host": host.service_host},
+            f"Placement charges nothing for {name} on its host {host.service_host}",
+        )
+    if instance.nested:
+        return reason.Reason(
+            "nested_resources",
+            {"providers": len(instance.nested)},
+            f"{name} uses devices of its host {host.service_host}: "
+            + ", ".join(sorted(r for amounts in instance.nested.values() for r in amounts)),
+        )
     if affinity is not None:
         return reason.Reason(
             "affinity",

@@ -1,0 +1,515 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the answers of a cloud to one snapshot document; nothing is asked here.
+
+Nova says where an instance is, Placement what it takes.  Where they disagree, what Placement
+charges stays charged, as load that never moves.
+"""
+
+import collections
+from collections.abc import Mapping
+import datetime
+import logging
+import math
+from typing import Any
+
+from nova_rebalancer.collect import numa
+from nova_rebalancer.collect import placement
+from nova_rebalancer.collect import reading
+
+LOG = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+OPT_OUT_METADATA = "nova-rebalancer:allow-migration"
+"""An owner who sets it to anything but true keeps an instance where it is."""
+
+OPT_OUT_TAG = "nova-rebalancer:stay"
+"""So does one who sets this tag."""
+
+REFUSED_TYPES = {
+    "ironic": "bare metal nodes (Ironic) do not migrate",
+    "VMware vCenter Server": "a vCenter cluster behind one compute service places its own guests",
+}
+
+POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
+
+UNKNOWN = {"provenance": "unknown", "value": None}
+
+
+def document(now: reading.Reading, cloud: str, region: str | None) -> Json:
+    """Return the snapshot document of what was read."""
+    return _Assembly(now).document(cloud, region)
+
+
+class _Assembly:
+    def __init__(self, now: reading.Reading) -> None:
+        self._now = now
+        self._missing: list[Json] = []
+        self._refused: list[Json] = []
+        self._outside: list[Json] = []
+        self._warned: collections.Counter[str] = collections.Counter()
+        self._nodes = self._usable_nodes()
+        """Hypervisors that become hosts, by id, which is that of their provider."""
+        self._node_of = {node["service"]["host"]: name for name, node in self._nodes.items()}
+        self._root_of = {name: one.root for name, one in now.providers.items()}
+        self._at: dict[str, dict[str, reading.Amounts]] = {}
+        """Allocations by consumer and provider."""
+        for one in now.providers.values():
+            for consumer, resources in one.allocations.items():
+                self._at.setdefault(consumer, {})[one.id] = resources
+        self._pools = self._shared()
+        self._placed = self._places()
+        self._counted: set[tuple[str, str]] = set()
+        """(consumer, provider) that an instance or a running migration accounts for."""
+
+    def document(self, cloud: str, region: str | None) -> Json:
+        now = self._now
+        running = self._running()
+        instances = [
+            self._instance(server, running.get(name))
+            for name, server in sorted(now.servers.items())
+            if name in self._placed
+        ]
+        migrations = [one for _, one in sorted(running.items())]
+        hosts = [self._host(name) for name in sorted(self._nodes, key=self._service_host)]
+        self._lacks()
+        for what, count in sorted(self._warned.items()):
+            LOG.warning("%s: %d", what, count)
+        return {
+            "format": "nova-rebalancer-snapshot/1",
+            "cloud": cloud,
+            "region": region,
+            "taken_at": _moment(now.started),
+            "numa_choice": "nova",
+            "hosts": hosts,
+            "pools": [
+                {"id": one.id, "inventories": _inventories(one)} for one in self._pools.values()
+            ],
+            "flavors": [_flavor(one) for one in sorted(now.flavors, key=lambda one: one["id"])],
+            "instances": instances,
+            "server_groups": self._groups(),
+            "aggregates": self._aggregates(),
+            "running_migrations": migrations,
+            "outside": self._outside,
+            "refused": self._refused,
+            "missing": self._missing,
+            "collected": {
+                "read_at": _moment(now.read_at),
+                "requests": now.requests,
+                "microversions": now.microversions,
+            },
+        }
+
+    # Hosts
+
+    def _usable_nodes(self) -> dict[str, Json]:
+        """Hypervisors this program plans for; the others are refused with a reason."""
+        by_host = collections.Counter(
+            (node.get("service") or {}).get("host") for node in self._now.hypervisors
+        )
+        usable = {}
+        for node in self._now.hypervisors:
+            name = node.get("hypervisor_hostname") or node["id"]
+            service = (node.get("service") or {}).get("host")
+            kind = node.get("hypervisor_type")
+            provider = self._now.providers.get(node["id"])
+            if kind in REFUSED_TYPES:
+                why = REFUSED_TYPES[kind]
+            elif service is None:
+                why = "Nova names no compute service for it"
+            elif by_host[service] > 1:
+                why = (
+                    f"the compute service {service} has {by_host[service]} hypervisors, or cells "
+                    "share its name: a migration to it by name would be ambiguous"
+                )
+            elif provider is None:
+                if any(node["id"] in (lack.hosts or ()) for lack in self._now.lacks):
+                    why = "its provider could not be read"
+                else:
+                    why = f"Placement has no provider {node['id']} for it"
+            elif provider.name != node.get("hypervisor_hostname"):
+                why = f"its provider is called {provider.name}: was the host renamed?"
+            elif not provider.inventories:
+                why = "its provider has no inventory"
+            else:
+                usable[node["id"]] = node
+                continue
+            LOG.warning("host %s is left out: %s", name, why)
+            self._refused.append({"host": service or name, "reason": why})
+        return usable
+
+    def _service_host(self, name: str) -> str:
+        return str(self._nodes[name]["service"]["host"])
+
+    def _host(self, name: str) -> Json:
+        node, provider = self._nodes[name], self._now.providers[name]
+        service: Json = next(
+            (one for one in self._now.services if one.get("host") == self._service_host(name)), {}
+        )
+        if not service:
+            self._missing.append(
+                _lack(f"compute service {self._service_host(name)}", "Nova lists none", [name])
+            )
+        guests = {
+            guest["cell"]
+            for server, (_, host) in self._placed.items()
+            if host == name
+            for guest in self._guest_cells(server) or ()
+            if guest["cell"] is not None
+        }
+        return {
+            "id": name,
+            "service_host": self._service_host(name),
+            "hypervisor_hostname": node.get("hypervisor_hostname"),
+            "az": service.get("zone"),
+            "status": _one_of(service.get("status"), "enabled", "disabled"),
+            "state": _one_of(service.get("state"), "up", "down"),
+            "disabled_reason": service.get("disabled_reason"),
+            "forced_down": service.get("forced_down") is True,
+            "hypervisor_type": node.get("hypervisor_type"),
+            "hypervisor_version": node.get("hypervisor_version"),
+            "cpu_info": node.get("cpu_info") if isinstance(node.get("cpu_info"), dict) else {},
+            "traits": provider.traits,
+            "inventories": _inventories(provider),
+            "providers": [
+                {
+                    "id": one.id,
+                    "name": one.name,
+                    "parent": one.parent,
+                    "inventories": _inventories(one),
+                    "traits": one.traits,
+                }
+                for one in self._tree(name)
+                if one.id != name
+            ],
+            "held": self._held(name),
+            "shared": self._shared_by(provider),
+            "numa": {
+                # Cells seen from guests: there may be more, and how large they are nobody says.
+                "provenance": "inferred" if guests else "unknown",
+                "cells": [{"id": cell, "capacity": {}} for cell in sorted(guests)],
+            },
+            "cell": UNKNOWN,
+            "rack": UNKNOWN,
+            "power_zone": UNKNOWN,
+            "migration_link": UNKNOWN,
+            "migration_mibps": UNKNOWN,
+        }
+
+    def _tree(self, root: str) -> list[reading.Provider]:
+        return sorted(
+            (one for one in self._now.providers.values() if one.root == root),
+            key=lambda one: (one.name, one.id),
+        )
+
+    def _shared(self) -> dict[str, reading.Provider]:
+        """Sharing providers by id."""
+        return {
+            name: one
+            for name, one in sorted(self._now.providers.items())
+            if placement.SHARES in one.traits and name not in self._nodes
+        }
+
+    def _shared_by(self, host: reading.Provider) -> dict[str, str]:
+        """Resource classes a host gets from a pool; what it has itself comes from itself."""
+        found = {}
+        for pool in self._pools.values():
+            if set(pool.aggregates or ()) & set(host.aggregates or ()):
+                for resource in pool.inventories:
+                    if resource not in host.inventories:
+                        found[resource] = pool.id
+        return found
+
+    # Instances
+
+    def _places(self) -> dict[str, tuple[str, str]]:
+        """Service host and host id of each instance that is on a host of the snapshot."""
+        refused = {one["host"] for one in self._refused}
+        unreachable = set(self._now.unreachable)
+        placed = {}
+        for name, server in sorted(self._now.servers.items()):
+            host = server["host"]
+            if host in self._node_of and name not in unreachable:
+                placed[name] = (host, self._node_of[host])
+                continue
+            if name in unreachable:
+                why = "cell_down"
+            elif not host:
+                why = "no_host"
+            else:
+                why = "host_refused" if host in refused else "host_unknown"
+            self._outside.append(
+                {
+                    "id": name,
+                    "name": server["name"],
+                    "project": server["project"],
+                    "status": server["status"],
+                    "task_state": server["task_state"],
+                    "host": host,
+                    "reason": why,
+                }
+            )
+        for name in sorted(unreachable - self._now.servers.keys()):
+            self._outside.append({"id": name, "reason": "cell_down"})
+        return placed
+
+    def _instance(self, server: Json, running: Json | None) -> Json:
+        name = server["id"]
+        host = self._placed[name][1]
+        allocations, nested = self._taken(name, host)
+        if not allocations and running is not None:
+            # While it migrates live its own allocations are on the destination.
+            far = running["source"] if running["dest"] == host else running["dest"]
+            if far is not None:
+                allocations, nested = self._taken(name, far)
+        if not allocations:
+            self._warned["instances Placement charges nothing for on their host"] += 1
+        tags, metadata = server["tags"], server["metadata"]
+        allowed = str(metadata.get(OPT_OUT_METADATA, "true")).strip().lower() == "true"
+        return {
+            "id": name,
+            "name": server["name"],
+            "project": server["project"],
+            "flavor": server["flavor"],
+            "host": host,
+            "status": server["status"] or "UNKNOWN",
+            "task_state": server["task_state"],
+            "vm_state": server["vm_state"],
+            "power_state": server["power_state"],
+            # Who says nothing of a lock may have one.
+            "locked": server["locked"] is not False,
+            "locked_reason": server["locked_reason"],
+            "allow_migration": allowed and OPT_OUT_TAG not in tags,
+            "allocations": allocations,
+            "nested": nested,
+            "numa": self._guest_cells(name),
+            "metadata": {key: str(value) for key, value in metadata.items()},
+            "tags": sorted(tags),
+            "launched_at": server["launched"],
+            "updated_at": server["updated"],
+            "pinned_az": server["pinned_az"],
+            "image": {
+                "id": server["image"]["id"],
+                "properties": {
+                    key: str(value) for key, value in server["image"]["properties"].items()
+                },
+            },
+            "extra_specs": {key: str(value) for key, value in server["extra_specs"].items()},
+            "scheduler_hints": server["hints"],
+            "volumes": sorted(server["volumes"]),
+            "vnic_types": (
+                None if self._now.vnic_types is None else self._now.vnic_types.get(name, [])
+            ),
+        }
+
+    def _taken(self, consumer: str, host: str) -> tuple[reading.Amounts, dict[str, Any]]:
+        """What a consumer has of a host and its pools, and of nested providers."""
+        total: collections.Counter[str] = collections.Counter()
+        nested = {}
+        for provider, resources in sorted(self._at.get(consumer, {}).items()):
+            if provider == host:
+                total.update(resources)
+            elif provider in self._pools:
+                if not set(resources) <= self._shared_by(self._now.providers[host]).keys():
+                    continue
+                total.update(resources)
+            elif self._root_of.get(provider) == host:
+                nested[provider] = resources
+            else:
+                continue
+            self._counted.add((consumer, provider))
+        return dict(sorted(total.items())), nested
+
+    def _guest_cells(self, name: str) -> list[Json] | None:
+        known = self._now.topologies.get(name)
+        if known is None or known[0] is None:
+            return None
+        return numa.cells(known[1])
+
+    # Migrations and what else is charged
+
+    def _running(self) -> dict[str, Json]:
+        """Running migrations by instance: Nova lets each have one at a time."""
+        found = {}
+        for name, one in sorted(self._now.migrations.items()):
+            server = one["instance_uuid"]
+            ends = [self._node_of.get(one[end]) for end in ("source_compute", "dest_compute")]
+            if server not in self._placed:
+                continue
+            here = self._placed[server][1]
+            source, dest = ends
+            if source is None:
+                source, dest = here, (dest if dest != here else None)
+            far = dest if source == here else source
+            charged: reading.Amounts | None = None
+            if far is not None:
+                own, _ = self._taken(server, far)
+                migration, _ = self._taken(name, far)
+                charged = own or migration
+            self._taken(name, here)
+            found[server] = {
+                "id": name,
+                "type": one["migration_type"],
+                "instance": server,
+                "source": source,
+                "dest": dest,
+                "status": one["status"],
+                "far_allocations": charged,
+            }
+        return found
+
+    def _held(self, host: str) -> list[Json]:
+        """What is charged on a host for anything but its instances and running migrations."""
+        held = []
+        pools = set(self._shared_by(self._now.providers[host]).values())
+        first = self._first_of_pool()
+        for consumer, by_provider in sorted(self._at.items()):
+            total: collections.Counter[str] = collections.Counter()
+            for provider, resources in by_provider.items():
+                ours = provider == host or (provider in pools and first[provider] == host)
+                if ours and (consumer, provider) not in self._counted:
+                    total.update(resources)
+            if total:
+                why = self._why_held(consumer, host)
+                held.append(
+                    {"consumer": consumer, "why": why, "resources": dict(sorted(total.items()))}
+                )
+        return held
+
+    def _first_of_pool(self) -> dict[str, str]:
+        """The host at which a pool's other load is told: it must be told once."""
+        first: dict[str, str] = {}
+        for host in sorted(self._nodes, key=self._service_host):
+            for pool in self._shared_by(self._now.providers[host]).values():
+                first.setdefault(pool, host)
+        return first
+
+    def _why_held(self, consumer: str, host: str) -> str:
+        if consumer in self._now.servers:
+            server = self._now.servers[consumer]
+            if server["host"] and consumer not in self._placed:
+                # It may well run there, and then it counts for server groups and NUMA cells.
+                self._missing.append(
+                    _lack(
+                        f"instance {consumer}",
+                        f"Nova has it on {server['host']}, Placement on {self._service_host(host)}",
+                        [host],
+                    )
+                )
+            self._warned["instances Placement charges elsewhere than where Nova has them"] += 1
+            return "elsewhere"
+        if consumer in self._now.migrations:
+            return "migration"
+        self._warned["consumers Placement charges and Nova does not list"] += 1
+        return "unknown"
+
+    # The rest
+
+    def _lacks(self) -> None:
+        now = self._now
+        for lack in now.lacks:
+            # A host that was left out lacks nothing more.
+            hosts = lack.hosts and [host for host in lack.hosts if host in self._nodes]
+            self._missing.append(_lack(lack.what, lack.reason, hosts))
+        for name, (known, told) in sorted(now.topologies.items()):
+            if known is None and name in self._placed:
+                host = self._placed[name][1]
+                self._missing.append(_lack(f"NUMA topology of {name}", str(told), [host]))
+        if now.unreachable:
+            count = len(now.unreachable)
+            self._missing.append(
+                _lack(
+                    "a cell",
+                    f"Nova cannot reach a cell of its own: {count} instances or more of it are "
+                    "not known; heal its database or message queue first",
+                    [],
+                )
+            )
+            LOG.warning("%s", self._missing[-1]["reason"])
+
+    def _groups(self) -> list[Json]:
+        known = self._placed.keys() | {one["id"] for one in self._outside}
+        found = []
+        for group in sorted(self._now.groups, key=lambda one: str(one["id"])):
+            # Before 2.64 there was a list of one.
+            policy = group.get("policy") or (group.get("policies") or [None])[0]
+            if policy not in POLICIES:
+                self._missing.append(
+                    _lack(f"policy of server group {group['id']}", f"it is {policy!r}", None)
+                )
+                continue
+            members = [name for name in dict.fromkeys(group["members"]) if name in known]
+            rules = group.get("rules") or {}
+            found.append(
+                {
+                    "id": group["id"],
+                    "name": group.get("name"),
+                    "project": group.get("project_id"),
+                    "policy": policy,
+                    "max_server_per_host": max(1, int(rules.get("max_server_per_host") or 1)),
+                    "members": sorted(members),
+                }
+            )
+        return found
+
+    def _aggregates(self) -> list[Json]:
+        return [
+            {
+                "id": one.get("uuid"),
+                "name": one["name"],
+                "hosts": sorted(
+                    self._node_of[host] for host in one.get("hosts") or () if host in self._node_of
+                ),
+                "metadata": {
+                    key: str(value) for key, value in sorted((one.get("metadata") or {}).items())
+                },
+            }
+            for one in sorted(self._now.aggregates, key=lambda one: (one["name"], one["id"]))
+        ]
+
+
+def _inventories(provider: reading.Provider) -> dict[str, Json]:
+    keys = ("total", "reserved", "allocation_ratio", "min_unit", "max_unit", "step_size")
+    return {
+        resource: {key: one[key] for key in keys if one.get(key) is not None}
+        for resource, one in sorted(provider.inventories.items())
+    }
+
+
+def _flavor(flavor: Json) -> Json:
+    """A flavor with what Nova would ask Placement for (nova ``scheduler/utils.py``)."""
+    specs: Mapping[str, str] = {
+        key: str(value) for key, value in (flavor.get("extra_specs") or {}).items()
+    }
+    pinned = specs.get("hw:cpu_policy") == "dedicated"
+    swap = flavor.get("swap") or 0
+    resources = {
+        "PCPU" if pinned else "VCPU": flavor.get("vcpus") or 0,
+        "MEMORY_MB": flavor.get("ram") or 0,
+        "DISK_GB": (flavor.get("disk") or 0)
+        + (flavor.get("OS-FLV-EXT-DATA:ephemeral") or 0)
+        + math.ceil(swap / 1024),
+    }
+    for key, value in specs.items():
+        if key.startswith("resources:") and value.isdigit():
+            resources[key.removeprefix("resources:")] = int(value)
+    return {
+        "id": str(flavor["id"]),
+        "name": str(flavor.get("name")),
+        "resources": {name: amount for name, amount in sorted(resources.items()) if amount},
+        "extra_specs": dict(sorted(specs.items())),
+    }
+
+
+def _lack(what: str, reason: str, hosts: list[str] | None) -> Json:
+    return {"what": what, "reason": reason, "hosts": hosts}
+
+
+def _one_of(value: object, good: str, bad: str) -> str:
+    """What is neither is the worse of the two: Nova says UNKNOWN for a down cell."""
+    return good if value == good else bad
+
+
+def _moment(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

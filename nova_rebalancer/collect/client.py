@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to a cloud: in parallel, with patience, within a deadline, and counted."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from concurrent import futures
+import dataclasses
+import email.utils
+import re
+import threading
+import time
+from typing import Any
+from typing import TypeVar
+
+from keystoneauth1 import exceptions as ksa
+import orjson
+import requests
+import tenacity
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.collect import connection
+from nova_rebalancer.collect import gate
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Version = tuple[int, int]
+
+LOADED = (429, 503)
+"""The cloud has too much to do."""
+
+AGAIN = (*LOADED, 500, 502, 504)
+"""Answers that may be others the next time."""
+
+LONGEST_WAIT_S = 60.0
+
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
+
+
+class Refused(exceptions.CloudError):
+    """An answer that asking again will not change; ``status`` is HTTP's."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class _Again(Exception):
+    """An answer that may be another one next time."""
+
+    def __init__(self, text: str, wait_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.wait_s = wait_s
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How hard the cloud may be asked."""
+
+    workers: int = 8
+    requests_per_s: float = 200.0
+    attempts: int = 5
+    timeout_s: float = 120.0
+    """For one answer."""
+    deadline_s: float = 900.0
+    """For all of them."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.attempts < 1 or self.requests_per_s <= 0:
+            raise ValueError(f"limits must be positive: {self}")
+
+
+class Client:
+    """GET requests to the services of one cloud; safe to use from several threads."""
+
+    def __init__(self, cloud: connection.Connection, limits: Limits) -> None:
+        self.cloud = cloud
+        self.requests = 0
+        self.skew_s: float | None = None
+        """The cloud's clock minus ours, by the Date of an answer; a second's precision."""
+        self._limits = limits
+        self._gate = gate.Gate(limits.workers, limits.requests_per_s)
+        self._end = time.monotonic() + limits.deadline_s
+        self._lock = threading.Lock()
+        self._most: dict[str, Version] = {}
+
+    def newest(self, service: str) -> Version:
+        """Return the newest microversion of a service.
+
+        Raises
+        ------
+        CloudError
+            If it does not answer, or is not in the catalogue.
+        """
+        if service not in self._most:
+            self._most[service] = self._patiently(service, lambda: self._discover(service))
+        return self._most[service]
+
+    def version(self, service: str, best: Version, least: Version | None = None) -> str:
+        """Return the microversion to ask for: ``best``, or the newest one below it.
+
+        Raises
+        ------
+        CloudError
+            If the service has nothing as new as ``least``.
+        """
+        newest = self.newest(service)
+        if least is not None and newest < least:
+            raise exceptions.CloudError(
+                f"cloud {self.cloud.name}: {service} has microversions up to {dotted(newest)}; "
+                f"{dotted(least)} is needed"
+            )
+        return dotted(min(best, newest))
+
+    def get(
+        self,
+        service: str,
+        path: str,
+        version: str | None = None,
+        accept: Iterable[int] = (),
+    ) -> Any:
+        """Return the JSON of an answer, None for a status in ``accept``.
+
+        Raises
+        ------
+        Refused
+            If the answer is an error that stays.
+        CloudError
+            If there is no answer, or none that can be used, after all attempts.
+        """
+        return self._patiently(
+            f"{service} {path}", lambda: self._once(service, path, version, tuple(accept))
+        )
+
+    def each(
+        self, work: Callable[[T], R], items: Iterable[T], done: Callable[[int], None]
+    ) -> list[R]:
+        """Call ``work`` for each item in a bounded pool; results in the items' order.
+
+        ``done`` is told how many are finished.  The first error ends all of it.
+        """
+        pool = futures.ThreadPoolExecutor(self._limits.workers)
+        try:
+            running = [pool.submit(work, item) for item in items]
+            for count, _ in enumerate(_as_completed(running), 1):
+                done(count)
+            return [one.result() for one in running]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def now(self) -> float:
+        """Return the cloud's time, in seconds since 1970."""
+        return time.time() + (self.skew_s or 0.0)
+
+    def _patiently(self, what: str, ask: Callable[[], R]) -> R:
+        def left() -> float:
+            return self._end - time.monotonic()
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.wait_s if isinstance(error, _Again) else 0.0
+            return max(asked, tenacity.wait_random_exponential(0.5, LONGEST_WAIT_S / 4)(state))
+
+        def over(state: tenacity.RetryCallState) -> bool:
+            # What waits longer than there is time for is over now.
+            return state.attempt_number >= self._limits.attempts or left() < state.upcoming_sleep
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Again), wait=wait, stop=over, reraise=True
+        )
+        try:
+            return retrying(ask)
+        except _Again as error:
+            why = "the deadline is over" if left() < LONGEST_WAIT_S / 4 else "after all attempts"
+            raise exceptions.CloudError(
+                f"cloud {self.cloud.name}: {what}: {error} ({why})"
+            ) from None
+
+    def _discover(self, service: str) -> Version:
+        self._check_deadline()
+        self._count()
+        try:
+            data = self.cloud.adapters[service].get_endpoint_data()
+        except ksa.Unauthorized as error:
+            raise connection.refused(self.cloud, error) from None
+        except ksa.ClientException as error:
+            raise _Again(_line(error)) from None
+        if data is None:
+            raise Refused(
+                404,
+                f"cloud {self.cloud.name}: its catalogue has no {service} service in region "
+                f"{self.cloud.region}",
+            )
+        if data.max_microversion is None:
+            # Discovery of keystoneauth falls back to the catalogue when the service is down.
+            if service == "network":
+                return (0, 0)
+            raise _Again(f"{service} at {data.url} does not tell its microversions")
+        return (int(data.max_microversion[0]), int(data.max_microversion[1]))
+
+    def _once(self, service: str, path: str, version: str | None, accept: tuple[int, ...]) -> Any:
+        self._check_deadline()
+        self._gate.enter()
+        began, refused_s = time.monotonic(), None
+        kind = service + _UUID.sub("*", path.partition("?")[0])
+        try:
+            answer = self._send(service, path, version, began)
+            status = answer.status_code
+            if status in LOADED:
+                refused_s = _retry_after(answer)
+        finally:
+            self._gate.leave(kind, time.monotonic() - began, refused_s)
+        self._compare_clocks(answer)
+        if status in AGAIN:
+            raise _Again(f"answers {status} ({_message(answer)})", refused_s or 0.0)
+        if status in accept:
+            return None
+        if status >= 400:
+            raise Refused(
+                status,
+                f"cloud {self.cloud.name}: {service} refuses GET {path} with {status} "
+                f"({_message(answer)})",
+            )
+        try:
+            return orjson.loads(answer.content)
+        except orjson.JSONDecodeError as error:
+            raise _Again(f"the answer is not JSON ({error})") from None
+
+    def _send(
+        self, service: str, path: str, version: str | None, began: float
+    ) -> requests.Response:
+        self._count()
+        try:
+            answer: requests.Response = self.cloud.adapters[service].get(
+                path,
+                microversion=version,
+                raise_exc=False,
+                timeout=min(self._limits.timeout_s, max(1.0, self._end - began)),
+            )
+        except ksa.Unauthorized as error:
+            raise connection.refused(self.cloud, error) from None
+        except (ksa.EndpointNotFound, ksa.EmptyCatalog) as error:
+            raise Refused(404, f"cloud {self.cloud.name}: {_line(error)}") from None
+        except (ksa.ClientException, requests.RequestException) as error:
+            raise _Again(_line(error)) from None
+        return answer
+
+    def _check_deadline(self) -> None:
+        if time.monotonic() >= self._end:
+            raise exceptions.CloudError(
+                f"cloud {self.cloud.name}: not read within {self._limits.deadline_s:.0f} s; raise "
+                "deadline_s in the section [collect]"
+            )
+
+    def _count(self) -> None:
+        with self._lock:
+            self.requests += 1
+
+    def _compare_clocks(self, answer: requests.Response) -> None:
+        date = answer.headers.get("Date")
+        if self.skew_s is not None or date is None:
+            return
+        try:
+            told = email.utils.parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            return
+        # A Date has whole seconds: half a second is what it is off on average.
+        self.skew_s = told + 0.5 - time.time()
+
+
+def dotted(version: Version) -> str:
+    """Write a microversion as the header wants it."""
+    return f"{version[0]}.{version[1]}"
+
+
+def _as_completed(running: list[futures.Future[R]]) -> Iterable[futures.Future[R]]:
+    for one in futures.as_completed(running):
+        if one.exception() is not None:
+            one.result()
+        yield one
+
+
+def _retry_after(answer: requests.Response) -> float:
+    """Seconds it asks to wait; 0 when it does not say, or says it as a date."""
+    text = answer.headers.get("Retry-After", "")
+    return min(float(text), LONGEST_WAIT_S) if text.isdigit() else 0.0
+
+
+def _message(answer: requests.Response) -> str:
+    """Find the text in the error formats of Nova, Placement and Neutron."""
+    try:
+        content = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        return _line(answer.text or answer.reason)
+    if isinstance(content, dict):
+        for value in (content, *content.values()):
+            if isinstance(value, list) and value:
+                value = value[0]
+            if isinstance(value, dict):
+                for key in ("message", "detail", "title"):
+                    if isinstance(value.get(key), str):
+                        return _line(value[key])
+    return _line(answer.text)
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())[:200]

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked of Nova, at which microversion, and what is kept of the answers."""
+
+from collections.abc import Callable
+import datetime
+from typing import Any
+from urllib import parse
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.collect import client
+
+LEAST = (2, 73)
+"""From it on a listing says whether a server is locked."""
+
+BEST = (2, 100)
+"""Scheduler hints in the listing (2.100), image properties (2.98), the zone asked for (2.96)."""
+
+HYPERVISORS = (2, 87)
+"""From 2.88 on Nova asks each compute for its uptime, one after the other (bug 2122036)."""
+
+PAGE = 1000
+"""Nova's own limit unless configured lower."""
+
+MARKERS_TRIED = 20
+"""Servers that may vanish at the end of one page."""
+
+IN_PROGRESS = (
+    "accepted",
+    "queued",
+    "preparing",
+    "running",
+    "pre-migrating",
+    "migrating",
+    "post-migrating",
+    "finished",
+    "confirming",
+    "reverting",
+)
+"""Statuses of migrations that still hold two hosts; nova ``objects/migration.py``."""
+
+Json = dict[str, Any]
+
+
+class Nova:
+    """The compute API of one cloud."""
+
+    def __init__(self, ask: client.Client) -> None:
+        self._ask = ask
+        self.version = ask.version("compute", BEST, LEAST)
+        self.hints = ask.newest("compute") >= (2, 100)
+        """Whether servers tell the server group they were made in."""
+        self._old = ask.version("compute", HYPERVISORS)
+
+    def unreachable(self) -> list[str]:
+        """Return ids of servers whose cell does not answer.
+
+        Only a listing without paging and filters has them, as stubs of status UNKNOWN that come
+        first; any other leaves them out without a word (nova ``compute/servers.py``,
+        ``_is_cell_down_supported``).
+        """
+        found = self._get("/servers?all_tenants=1")["servers"]
+        return [server["id"] for server in found if server.get("status") == "UNKNOWN"]
+
+    def servers(self, done: Callable[[int], None]) -> dict[str, Json]:
+        """Return all servers of all projects by id, reduced to what a snapshot needs."""
+        found = self._pages(
+            "/servers/detail", "servers", {"all_tenants": "1", "sort_key": "uuid"}, done
+        )
+        return {server["id"]: reduced(server) for server in found}
+
+    def changed(self, since: float) -> tuple[dict[str, Json], list[str]]:
+        """Return what changed since a moment of the cloud's time, and the ids of what is gone.
+
+        Changes of tags and metadata are not among them: they leave ``updated_at`` alone.
+        """
+        parameters = {
+            "all_tenants": "1",
+            "sort_key": "uuid",
+            "changes-since": _moment(since),
+        }
+        found = self._pages("/servers/detail", "servers", parameters)
+        gone = [server["id"] for server in found if server.get("status") == "DELETED"]
+        left = {server["id"]: reduced(server) for server in found}
+        return {name: server for name, server in left.items() if name not in set(gone)}, gone
+
+    def server(self, name: str) -> Json | None:
+        """Return one server, None when there is none."""
+        found = self._get(f"/servers/{name}", (404,))
+        return None if found is None else reduced(found["server"])
+
+    def topology(self, name: str) -> Json | None:
+        """Return the NUMA topology of a server, None when the server is gone."""
+        found: Json | None = self._get(f"/servers/{name}/topology", (404,))
+        return found
+
+    def hypervisors(self) -> list[Json]:
+        """Return all hypervisors with their service hosts."""
+        return self._pages("/os-hypervisors/detail", "hypervisors", version=self._old)
+
+    def services(self) -> list[Json]:
+        """Return the nova-compute services."""
+        found = self._get("/os-services?binary=nova-compute")["services"]
+        return [service for service in found if service.get("binary") == "nova-compute"]
+
+    def aggregates(self) -> list[Json]:
+        """Return all host aggregates."""
+        found: list[Json] = self._get("/os-aggregates")["aggregates"]
+        return found
+
+    def flavors(self) -> list[Json]:
+        """Return all flavors, private ones too."""
+        return self._pages("/flavors/detail", "flavors", {"is_public": "None"})
+
+    def groups(self) -> list[Json]:
+        """Return the server groups the account sees; no administrator sees only its project's.
+
+        The listing has offsets, no markers, so a group that goes away shifts the rest: each page
+        begins with the last group of the page before.
+        """
+        for _ in range(3):
+            found, shifted = self._groups()
+            if not shifted:
+                return found
+        raise exceptions.CloudError(
+            "the server groups change faster than their pages can be read; try again"
+        )
+
+    def group(self, name: str) -> Json | None:
+        """Return one server group, None when there is none."""
+        found = self._get(f"/os-server-groups/{name}", (404,))
+        return None if found is None else dict(found["server_group"])
+
+    def migrations(self, since: float | None) -> list[Json]:
+        """Return migrations: those in progress, or all that changed since a moment."""
+        if since is not None:
+            return self._pages("/os-migrations", "migrations", {"changes-since": _moment(since)})
+        found = []
+        for status in IN_PROGRESS:
+            found += self._pages("/os-migrations", "migrations", {"status": status})
+        return found
+
+    def _groups(self) -> tuple[list[Json], bool]:
+        found: list[Json] = []
+        while True:
+            offset = max(0, len(found) - 1)
+            page = self._get(f"/os-server-groups?all_projects=True&limit={PAGE}&offset={offset}")
+            groups = page["server_groups"]
+            if found:
+                if not groups or groups[0]["id"] != found[-1]["id"]:
+                    return [], True
+                groups = groups[1:]
+            found += groups
+            # Nova may be configured to give fewer than asked for, so a short page ends nothing.
+            if not groups:
+                return found, False
+
+    def _pages(
+        self,
+        path: str,
+        key: str,
+        parameters: dict[str, str] | None = None,
+        done: Callable[[int], None] | None = None,
+        version: str | None = None,
+    ) -> list[Json]:
+        """Read all pages, each item once, in the order of the listing."""
+        found: dict[str, Json] = {}
+        markers: list[str] = []
+        tried = 0
+        while True:
+            query = {**(parameters or {}), "limit": str(PAGE)}
+            if markers:
+                query["marker"] = markers[-1 - tried]
+            # A marker that was deleted meanwhile is refused: the one before it does as well.
+            gone = (400,) if markers and tried < min(MARKERS_TRIED, len(markers) - 1) else ()
+            url = f"{path}?{parse.urlencode(query)}"
+            answer = self._ask.get("compute", url, version or self.version, gone)
+            if answer is None:
+                tried += 1
+                continue
+            tried = 0
+            markers = [str(item.get("uuid") or item["id"]) for item in answer[key]]
+            found.update(zip(markers, answer[key], strict=True))
+            if done is not None:
+                done(len(found))
+            links = answer.get(f"{key}_links") or ()
+            if not markers or not any(link.get("rel") == "next" for link in links):
+                return list(found.values())
+
+    def _get(self, path: str, accept: tuple[int, ...] = ()) -> Any:
+        return self._ask.get("compute", path, self.version, accept)
+
+
+def reduced(server: Json) -> Json:
+    """Keep of a server what a snapshot needs; anything in it may be missing or null."""
+    flavor = server.get("flavor") or {}
+    image = server.get("image") or {}
+    return {
+        "id": server["id"],
+        "name": server.get("name"),
+        "project": server.get("tenant_id"),
+        "status": server.get("status"),
+        "task_state": server.get("OS-EXT-STS:task_state"),
+        "vm_state": server.get("OS-EXT-STS:vm_state"),
+        "power_state": server.get("OS-EXT-STS:power_state"),
+        "host": server.get("OS-EXT-SRV-ATTR:host"),
+        "node": server.get("OS-EXT-SRV-ATTR:hypervisor_hostname"),
+        "updated": server.get("updated"),
+        "launched": server.get("OS-SRV-USG:launched_at"),
+        "locked": server.get("locked"),
+        "locked_reason": server.get("locked_reason"),
+        "metadata": server.get("metadata") or {},
+        "tags": server.get("tags") or [],
+        "flavor": flavor.get("original_name"),
+        "extra_specs": flavor.get("extra_specs") or {},
+        "image": {"id": image.get("id"), "properties": image.get("properties") or {}},
+        "pinned_az": server.get("pinned_availability_zone"),
+        "hints": server.get("scheduler_hints") or {},
+        "volumes": [
+            volume["id"] for volume in server.get("os-extended-volumes:volumes_attached") or ()
+        ],
+        "addresses": bool(server.get("addresses")),
+    }
+
+
+def _moment(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

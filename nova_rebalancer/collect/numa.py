@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NUMA topologies of instances: who has one, and what the answer says."""
+
+import re
+from typing import Any
+
+from nova_rebalancer.model import cloud
+
+Json = dict[str, Any]
+
+SMALL_PAGE_KB = 4
+"""Memory in such pages is not counted by pages."""
+
+_SPECS = ("hw:numa_nodes", "hw:mem_page_size", "hw:pmem")
+_PROPERTIES = ("hw_numa_nodes", "hw_mem_page_size")
+_PINNED = ("dedicated", "mixed")
+_PCPU = re.compile(r"resources[^:]*:PCPU")
+
+
+def asked(server: Json) -> bool:
+    """Whether a server was made with something that gives it a NUMA topology.
+
+    References
+    ----------
+    nova ``virt/hardware.py``, ``numa_get_constraints``: a number of nodes, a page size, vPMEM,
+    or CPUs that are pinned.
+    """
+    specs, properties = server["extra_specs"], server["image"]["properties"]
+    return (
+        any(name in specs for name in _SPECS)
+        or any(name in properties for name in _PROPERTIES)
+        or specs.get("hw:cpu_policy") in _PINNED
+        or properties.get("hw_cpu_policy") in _PINNED
+        or any(_PCPU.fullmatch(name) for name in specs)
+    )
+
+
+def cells(topology: Json) -> list[Json] | None:
+    """Return the guest cells as the snapshot has them, None without a topology.
+
+    A pinned CPU counts as PCPU, another one as VCPU; memory in large pages counts as memory and
+    in pages.
+    """
+    nodes = topology.get("nodes") or ()
+    size = topology.get("pagesize_kb")
+    found = []
+    for node in nodes:
+        memory = int(node.get("memory_mb") or 0)
+        pinned = len(node.get("cpu_pinning") or ())
+        shared = max(0, len(node.get("vcpu_set") or ()) - pinned)
+        resources = {"VCPU": shared, "PCPU": pinned, "MEMORY_MB": memory}
+        if isinstance(size, int) and size > SMALL_PAGE_KB:
+            resources[f"{cloud.PAGES}{size}KB"] = memory * 1024 // size
+        found.append(
+            {
+                "cell": node.get("host_node"),
+                "resources": {name: amount for name, amount in resources.items() if amount},
+            }
+        )
+    return found or None
