@@ -17,6 +17,7 @@ from nova_rebalancer import exceptions
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import path
 from nova_rebalancer.model import plan_document
+from nova_rebalancer.model import scope
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base as objectives
@@ -47,6 +48,7 @@ class Options:
     host_outgoing: int = 1
     host_incoming: int = 1
     demo: dict[str, int] | None = None
+    scope: tuple[str, ...] = ()
 
 
 def run(
@@ -57,12 +59,12 @@ def run(
     Raises
     ------
     UsageError
-        If the goal or the planner does not load.
+        If the goal or the planner does not load, or the scope names what is not there.
     """
     goal = _plugin("nova_rebalancer.goals", options.goal)(cores=options.fragment_cores)
     planner = _plugin("nova_rebalancer.planners", options.planner)
     cost = memory.Memory(options.migration_rate_mibps)
-    start = state.build(snapshot)
+    start = state.build(scope.parse(options.scope).narrow(snapshot))
     began = time.monotonic()
     time_s = float("inf") if options.time_limit_s is None else options.time_limit_s
     limits = path_base.Limits(

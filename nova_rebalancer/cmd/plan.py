@@ -9,6 +9,7 @@ from typing import Any
 from cliff import lister
 
 from nova_rebalancer import exceptions
+from nova_rebalancer.cmd import cloud
 
 LOG = logging.getLogger(__name__)
 
@@ -33,20 +34,34 @@ class Plan(lister.Lister):
 
     _epilog = (
         "Examples: nova-rebalance plan --demo; nova-rebalance plan --snapshot cloud.json.gz "
-        "--max-migrations 20 --output plan.json. Exit codes: 0 a plan, 1 error, 2 usage, "
+        "--max-migrations 20 --output plan.json; nova-rebalance plan --os-cloud mycloud "
+        "--scope aggregate=rack7. Exit codes: 0 a plan, 1 error, 2 usage, "
         "3 nothing worth doing, 130 interrupted before there was a plan."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add what shapes a plan to the options of a list."""
         parser = super().get_parser(prog_name)
-        source = parser.add_mutually_exclusive_group(required=True)
+        source = parser.add_mutually_exclusive_group()
         source.add_argument(
             "--snapshot", metavar="FILE", help="plan for this snapshot document, gzip or not"
         )
         source.add_argument(
             "--demo", action="store_true", help="plan for a made-up cloud in memory"
         )
+        source.add_argument(
+            "--os-cloud",
+            metavar="NAME",
+            help="read this cloud of clouds.yaml and plan for it (without any of the three: the "
+            "section [cloud] of the configuration file, else OS_CLOUD or the OS_* variables)",
+        )
+        cloud.add_options(parser, named=False)
+        parser.add_argument(
+            "--save-snapshot",
+            metavar="FILE",
+            help="write what was read of the cloud here: the same plan can be made of it again",
+        )
+        cloud.add_scope(parser, "move only instances of this part of the cloud, inside of it")
         parser.add_argument(
             "--demo-hosts",
             metavar="N",
@@ -127,13 +142,20 @@ class Plan(lister.Lister):
 
             data = demo.document(parsed_args.demo_seed, parsed_args.demo_hosts)
             snapshot, sha256 = document.loads(data, "the demo cloud")
-        else:
+        elif parsed_args.snapshot:
             snapshot, sha256 = document.load(parsed_args.snapshot)
+        else:
+            found = cloud.read(conf, parsed_args, self.app.stderr)
+            snapshot, sha256 = found.snapshot, found.sha256
+            if parsed_args.save_snapshot:
+                files.write_bytes(parsed_args.save_snapshot, found.data)
         for lack in snapshot.missing:
-            raise exceptions.InputError(
-                f"{parsed_args.snapshot}: the snapshot is not whole: {lack.what} is missing "
-                f"({lack.reason}); take a new one"
-            )
+            if lack.hosts is None:
+                raise exceptions.InputError(
+                    f"{parsed_args.snapshot or snapshot.cloud}: the snapshot is not whole: "
+                    f"{lack.what} is missing ({lack.reason}); take a new one when that is mended"
+                )
+            LOG.warning("%s is missing (%s); %s", lack.what, lack.reason, _effect(snapshot, lack))
         with progress.Progress(self.app.stderr, options.time_limit_s) as watch:
             plan = controller.run(snapshot, sha256, options, watch)
         written = plan_document.document(
@@ -224,6 +246,14 @@ class Plan(lister.Lister):
             f"planned in {plan.runtime_s:.1f} s",
             file=self.app.stderr,
         )
+
+
+def _effect(snapshot: Any, lack: Any) -> str:
+    names = [host.service_host for host in snapshot.hosts if host.id in lack.hosts]
+    if not names:
+        return "no host of the plan is concerned"
+    more = f" and {len(names) - WARNINGS} more" if len(names) > WARNINGS else ""
+    return f"nothing is moved from or to {', '.join(names[:WARNINGS])}{more}"
 
 
 def _named(instance: str, names: dict[str, str | None]) -> str:

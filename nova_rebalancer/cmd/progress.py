@@ -11,9 +11,41 @@ from typing import TextIO
 
 import tqdm
 
+from nova_rebalancer.collect import reader
 from nova_rebalancer.plan import base
 
 TICK_S = 0.2
+
+
+class Fetching(reader.Progress):
+    """One line on a terminal with what is read of a cloud; nothing elsewhere."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._counts: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._bar: tqdm.tqdm[Any] | None = None
+        if stream.isatty():
+            self._bar = tqdm.tqdm(
+                file=stream,
+                desc=f"reading {name}",
+                leave=False,
+                ncols=shutil.get_terminal_size().columns,
+                nrows=shutil.get_terminal_size().lines,
+                bar_format="{desc}: {elapsed}{postfix}",
+            )
+
+    def step(self, what: str, done: int, total: int | None = None) -> None:
+        """Show how far it is."""
+        if self._bar is None:
+            return
+        with self._lock:
+            self._counts[what] = f"{done} {what}" if total is None else f"{done}/{total} {what}"
+            self._bar.set_postfix_str(", ".join(self._counts.values()))
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class Progress(base.Watch):

@@ -10,6 +10,7 @@ from oslo_config import cfg
 from nova_rebalancer import conf as our_conf
 from nova_rebalancer import controller
 from nova_rebalancer import exceptions
+from nova_rebalancer.model import scope
 
 
 def load(files: Sequence[str] | None) -> Any:
@@ -56,4 +57,5 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         host_outgoing=conf.path.host_outgoing,
         host_incoming=conf.path.host_incoming,
         demo={"seed": given.demo_seed, "hosts": given.demo_hosts} if given.demo else None,
+        scope=tuple(scope.parse(given.scope).texts()),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on recorded snapshots: validate, show, convert, anonymise.
+"""Commands on snapshots: save, validate, show, convert, anonymise.
 
 The modules that need numpy or a validator are imported when a command runs, so that ``--help``
 and the completion of other commands stay fast.
@@ -8,6 +8,7 @@ and the completion of other commands stay fast.
 import argparse
 import collections
 from collections.abc import Mapping
+import logging
 from typing import Any
 
 from cliff import columns
@@ -15,8 +16,55 @@ from cliff import command
 from cliff import show
 
 from nova_rebalancer import exceptions
+from nova_rebalancer.cmd import cloud
+
+LOG = logging.getLogger(__name__)
 
 _PROBLEMS_SHOWN = 10
+
+
+class Save(command.Command):
+    """Read a live cloud and write what it says into a snapshot.
+
+    Nothing is changed. The first time everything is read; what is large and seldom changes is
+    kept in the user's cache folder, so that the next time takes a few requests. What could not
+    be read is listed in the snapshot; "nova-rebalance doctor" says how to mend it.
+    """
+
+    _epilog = (
+        "Example: nova-rebalance snapshot save --os-cloud mycloud cloud.json.gz && "
+        "nova-rebalance plan --snapshot cloud.json.gz"
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add the cloud and the file to the options of every command."""
+        parser = super().get_parser(prog_name)
+        cloud.add_options(parser)
+        cloud.add_scope(parser, "keep only the hosts of this part of the cloud")
+        parser.add_argument(
+            "output",
+            metavar="OUT",
+            help="file to write, gzipped if its name ends in .gz; - is standard output",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Write the snapshot; what is missing and the summary go to stderr."""
+        from nova_rebalancer.cmd import settings
+        from nova_rebalancer.collect import files
+        from nova_rebalancer.model import scope
+
+        part = scope.parse(parsed_args.scope)
+        if "project" in part.names:
+            raise exceptions.UsageError(
+                "--scope project: a snapshot of some projects' instances would show hosts "
+                "emptier than they are; give it to nova-rebalance plan"
+            )
+        conf = settings.load(self.app_args.config_file)
+        found = cloud.read(conf, parsed_args, self.app.stderr, part)
+        files.write_bytes(parsed_args.output, found.data)
+        for lack in found.snapshot.missing:
+            LOG.warning("%s is missing: %s", lack.what, lack.reason)
 
 
 class Validate(command.Command):
@@ -115,6 +163,8 @@ class Show(show.ShowOne):
             "overfull": len(placement.overfull()),
             "fragment_cores": parsed_args.fragment_cores,
             "fragment_rate": round(rate.value, 6),
+            "outside": len(snapshot.outside),
+            "refused": len(snapshot.refused),
             "missing": len(snapshot.missing),
         }
         return tuple(rows), tuple(rows.values())

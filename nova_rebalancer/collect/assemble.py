@@ -6,6 +6,7 @@ charges stays charged, as load that never moves.
 """
 
 import collections
+from collections.abc import Callable
 from collections.abc import Mapping
 import datetime
 import logging
@@ -36,14 +37,29 @@ POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
 UNKNOWN = {"provenance": "unknown", "value": None}
 
 
-def document(now: reading.Reading, cloud: str, region: str | None) -> Json:
-    """Return the snapshot document of what was read."""
-    return _Assembly(now).document(cloud, region)
+def document(
+    now: reading.Reading,
+    cloud: str,
+    region: str | None,
+    hosts: frozenset[str] | None = None,
+    say: Callable[[str], None] = LOG.warning,
+) -> Json:
+    """Return the snapshot document of what was read, of ``hosts`` (ids) only if given.
+
+    ``say`` is told what a person should look at, each thing once.
+    """
+    return _Assembly(now, hosts, say).document(cloud, region)
 
 
 class _Assembly:
-    def __init__(self, now: reading.Reading) -> None:
+    def __init__(
+        self, now: reading.Reading, only: frozenset[str] | None, say: Callable[[str], None]
+    ) -> None:
         self._now = now
+        self._only = only
+        self._say = say
+        self._left_out: set[str] = set()
+        """Service hosts out of scope."""
         self._missing: list[Json] = []
         self._refused: list[Json] = []
         self._outside: list[Json] = []
@@ -74,7 +90,7 @@ class _Assembly:
         hosts = [self._host(name) for name in sorted(self._nodes, key=self._service_host)]
         self._lacks()
         for what, count in sorted(self._warned.items()):
-            LOG.warning("%s: %d", what, count)
+            self._say(f"{what}: {count}")
         return {
             "format": "nova-rebalancer-snapshot/1",
             "cloud": cloud,
@@ -111,6 +127,9 @@ class _Assembly:
         for node in self._now.hypervisors:
             name = node.get("hypervisor_hostname") or node["id"]
             service = (node.get("service") or {}).get("host")
+            if self._only is not None and node["id"] not in self._only:
+                self._left_out.add(str(service))
+                continue
             kind = node.get("hypervisor_type")
             provider = self._now.providers.get(node["id"])
             if kind in REFUSED_TYPES:
@@ -134,7 +153,7 @@ class _Assembly:
             else:
                 usable[node["id"]] = node
                 continue
-            LOG.warning("host %s is left out: %s", name, why)
+            self._say(f"host {name} is left out: {why}")
             self._refused.append({"host": service or name, "reason": why})
         return usable
 
@@ -236,6 +255,8 @@ class _Assembly:
                 why = "cell_down"
             elif not host:
                 why = "no_host"
+            elif host in self._left_out:
+                why = "out_of_scope"
             else:
                 why = "host_refused" if host in refused else "host_unknown"
             self._outside.append(
@@ -425,7 +446,7 @@ class _Assembly:
                     [],
                 )
             )
-            LOG.warning("%s", self._missing[-1]["reason"])
+            self._say(self._missing[-1]["reason"])
 
     def _groups(self) -> list[Json]:
         known = self._placed.keys() | {one["id"] for one in self._outside}

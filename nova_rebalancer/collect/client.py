@@ -59,7 +59,7 @@ class Limits:
 
     workers: int = 8
     requests_per_s: float = 200.0
-    attempts: int = 5
+    attempts: int = 6
     timeout_s: float = 120.0
     """For one answer."""
     deadline_s: float = 900.0
@@ -83,6 +83,17 @@ class Client:
         self._end = time.monotonic() + limits.deadline_s
         self._lock = threading.Lock()
         self._most: dict[str, Version] = {}
+        self._stopped = threading.Event()
+
+    def identity(self) -> str:
+        """Name cloud, region and account, so that a cache of another one is never taken.
+
+        Raises
+        ------
+        CloudError
+            If it cannot log in.
+        """
+        return self._patiently("login", self._log_in)
 
     def newest(self, service: str) -> Version:
         """Return the newest microversion of a service.
@@ -148,6 +159,11 @@ class Client:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def stop(self) -> None:
+        """Let no more requests begin; those that wait for another attempt end now."""
+        self._end = 0.0
+        self._stopped.set()
+
     def now(self) -> float:
         """Return the cloud's time, in seconds since 1970."""
         return time.time() + (self.skew_s or 0.0)
@@ -166,15 +182,32 @@ class Client:
             return state.attempt_number >= self._limits.attempts or left() < state.upcoming_sleep
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_Again), wait=wait, stop=over, reraise=True
+            retry=tenacity.retry_if_exception_type(_Again),
+            wait=wait,
+            stop=over,
+            sleep=tenacity.sleep_using_event(self._stopped),
+            reraise=True,
         )
         try:
             return retrying(ask)
         except _Again as error:
-            why = "the deadline is over" if left() < LONGEST_WAIT_S / 4 else "after all attempts"
             raise exceptions.CloudError(
-                f"cloud {self.cloud.name}: {what}: {error} ({why})"
+                f"cloud {self.cloud.name}: {what}: {error}; given up after "
+                f"{retrying.statistics['attempt_number']} attempts"
             ) from None
+
+    def _log_in(self) -> str:
+        self._check_deadline()
+        session = self.cloud.session
+        try:
+            # Discovery of Keystone and the token: two requests.
+            account = f"{session.get_user_id()} {session.get_project_id()}"
+            endpoint = self.cloud.adapters["compute"].get_endpoint()
+        except (ksa.ConnectFailure, ksa.DiscoveryFailure, ksa.HttpServerError) as error:
+            raise _Again(str(connection.refused(self.cloud, error))) from None
+        except (ksa.ClientException, requests.RequestException) as error:
+            raise connection.refused(self.cloud, error) from None
+        return f"{self.cloud.auth_url} {self.cloud.region} {endpoint} {account}"
 
     def _discover(self, service: str) -> Version:
         self._check_deadline()

@@ -3,14 +3,17 @@
 
 import dataclasses
 import importlib.metadata
+import os
 from typing import Any
 
 from keystoneauth1 import adapter
 from keystoneauth1 import exceptions as ksa
+from keystoneauth1 import loading
 from keystoneauth1 import session as ksa_session
 from keystoneauth1.identity import base as identity_base
 from openstack import config as sdk_config
 from openstack import exceptions as sdk
+from oslo_config import cfg
 
 from nova_rebalancer import exceptions
 
@@ -31,61 +34,89 @@ class Connection:
     adapters: dict[str, adapter.Adapter]
     """By service type: compute, placement, network."""
 
-    def identity(self) -> str:
-        """Name the cloud, region and account, so that caches of others are never taken."""
-        try:
-            account = f"{self.session.get_user_id()} {self.session.get_project_id()}"
-        except ksa.ClientException as error:
-            raise refused(self, error) from None
-        endpoint = self.session.get_endpoint(
-            service_type="compute", region_name=self.region, interface="public"
-        )
-        return f"{self.auth_url} {self.region} {endpoint} {account}"
-
     def roles(self) -> list[str]:
         """Names of the roles the token gives; none when it does not tell."""
         plugin = self.session.auth
         if not isinstance(plugin, identity_base.BaseIdentityPlugin):
             return []
-        return sorted(str(name) for name in plugin.get_access(self.session).role_names)
+        return sorted(plugin.get_access(self.session).role_names or ())
 
 
-def connect(name: str | None, timeout_s: float) -> Connection:
-    """Open the cloud ``name`` of clouds.yaml; None takes what the OS_* variables say.
+def connect(name: str | None, timeout_s: float, conf: Any = None) -> Connection:
+    """Open a cloud: ``name`` of clouds.yaml, else what ``conf`` says, else the OS_* variables.
 
     Nothing is asked yet: wrong passwords and dead endpoints show with the first request.
-    ``timeout_s`` is how long one answer may take.
+    ``timeout_s`` is how long one answer may take; ``conf`` are the oslo.config options of ours.
 
     Raises
     ------
     UsageError
         If there is no such cloud, or its description is not complete.
     """
+    if name is None and conf is not None:
+        name = conf.cloud.os_cloud
+        if name is None:
+            loading.register_auth_conf_options(conf, "cloud")
+            if conf.cloud.auth_type:
+                return _from_section(conf, timeout_s)
+    if name is None and not os.environ.get("OS_CLOUD") and not os.environ.get("OS_AUTH_URL"):
+        raise exceptions.UsageError(
+            "no cloud is named: give --os-cloud NAME, set OS_CLOUD or the variables of an openrc "
+            f"file, or fill the section [cloud] of a configuration file{_hint()}"
+        )
     try:
         region = sdk_config.OpenStackConfig(
             app_name=APP, app_version=importlib.metadata.version(APP)
         ).get_one(cloud=name, api_timeout=timeout_s)
         session = region.get_session()
     except (sdk.ConfigException, ksa.ClientException) as error:
-        known = _known()
-        hint = f"; clouds.yaml has: {', '.join(known)}" if known else "; no clouds.yaml was found"
         what = f"cloud {name!r}" if name else "the cloud of the OS_* variables"
-        raise exceptions.UsageError(f"{what}: {_line(error)}{hint}") from None
-    auth_url = str(region.config.get("auth", {}).get("auth_url"))
+        raise exceptions.UsageError(f"{what}: {_line(error)}{_hint()}") from None
     adapters = {
-        kind: adapter.Adapter(
+        kind: _adapter(
             session,
-            service_type=kind,
-            region_name=region.get_region_name(kind),
-            interface=region.get_interface(kind),
-            endpoint_override=region.get_endpoint(kind),
-            # We count attempts and wait ourselves, so that all workers slow down together.
-            connect_retries=0,
-            status_code_retries=0,
+            kind,
+            region.get_region_name(kind),
+            region.get_interface(kind),
+            region.get_endpoint(kind),
         )
         for kind in SERVICES
     }
+    auth_url = str(region.config.get("auth", {}).get("auth_url"))
     return Connection(region.name or "envvars", region.region_name, auth_url, session, adapters)
+
+
+def _from_section(conf: Any, timeout_s: float) -> Connection:
+    loading.register_session_conf_options(conf, "cloud")
+    try:
+        auth = loading.load_auth_from_conf_options(conf, "cloud")
+        session = loading.load_session_from_conf_options(
+            conf, "cloud", auth=auth, timeout=timeout_s
+        )
+    except (ksa.ClientException, cfg.Error) as error:
+        raise exceptions.UsageError(f"section [cloud]: {_line(error)}") from None
+    region, interface = conf.cloud.region_name, conf.cloud.interface
+    adapters = {kind: _adapter(session, kind, region, interface, None) for kind in SERVICES}
+    return Connection("cloud", region, str(conf.cloud.auth_url), session, adapters)
+
+
+def _adapter(
+    session: ksa_session.Session,
+    kind: str,
+    region: str | None,
+    interface: Any,
+    endpoint: str | None,
+) -> adapter.Adapter:
+    # We count attempts and wait ourselves, so that all workers slow down together.
+    return adapter.Adapter(
+        session,
+        service_type=kind,
+        region_name=region,
+        interface=interface,
+        endpoint_override=endpoint,
+        connect_retries=0,
+        status_code_retries=0,
+    )
 
 
 def refused(connection: Connection, error: Exception) -> exceptions.CloudError:
@@ -99,11 +130,13 @@ def refused(connection: Connection, error: Exception) -> exceptions.CloudError:
     return exceptions.CloudError(f"cloud {connection.name}: {what} ({_line(error)})")
 
 
-def _known() -> list[str]:
+def _hint() -> str:
+    """Name the clouds there are."""
     try:
-        return sorted(sdk_config.OpenStackConfig().get_cloud_names())
+        known = sorted(sdk_config.OpenStackConfig().get_cloud_names())
     except (sdk.ConfigException, OSError):
-        return []
+        known = []
+    return f"; clouds.yaml has: {', '.join(known)}" if known else "; no clouds.yaml was found"
 
 
 def _line(error: Any) -> str:

@@ -69,7 +69,7 @@ class Reader:
         CloudError
             If something cannot be read without which there is no snapshot.
         """
-        identity = self._ask.cloud.identity()
+        identity = self._ask.identity()
         # The first answer also tells the cloud's time.
         unreachable = self._nova.unreachable()
         started = self._ask.now()

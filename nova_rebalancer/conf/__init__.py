@@ -3,11 +3,13 @@
 
 from oslo_config import cfg
 
+from nova_rebalancer.conf import cloud
+from nova_rebalancer.conf import collect
 from nova_rebalancer.conf import fragmentation
 from nova_rebalancer.conf import path
 from nova_rebalancer.conf import planner
 
-GROUPS = (planner, fragmentation, path)
+GROUPS = (cloud, collect, planner, fragmentation, path)
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -132,6 +132,8 @@ class Host:
     held: tuple[Held, ...] = ()
     lacks: str | None = None
     """What could not be read of it: the first of the snapshot's ``missing`` that names it."""
+    in_scope: bool = True
+    """Whether the plan may move instances from and to it; the caller's answer."""
 
     @property
     def unusable(self) -> str | None:

@@ -9,7 +9,8 @@ Capacity, NUMA cells and server groups depend on what else is there; the ledger 
 
 from nova_rebalancer.model.constraints import allowed_hosts
 from nova_rebalancer.model.constraints import availability_zone
+from nova_rebalancer.model.constraints import scope
 from nova_rebalancer.model.constraints import units
 from nova_rebalancer.model.constraints import usable
 
-HOST_RULES = (usable, allowed_hosts, availability_zone, units)
+HOST_RULES = (usable, scope, allowed_hosts, availability_zone, units)

@@ -129,6 +129,8 @@ def test_show(cloud):
         "overfull": 0,
         "fragment_cores": 16,
         "fragment_rate": round(36 / 164, 6),
+        "outside": 0,
+        "refused": 0,
         "missing": 0,
     }
 

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot document of a live cloud: read it, put the operator's facts in, remember it."""
+
+from collections.abc import Callable
+import dataclasses
+import hashlib
+import logging
+import os
+import pathlib
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.collect import assemble
+from nova_rebalancer.collect import client
+from nova_rebalancer.collect import connection
+from nova_rebalancer.collect import document
+from nova_rebalancer.collect import facts
+from nova_rebalancer.collect import files
+from nova_rebalancer.collect import reader
+from nova_rebalancer.collect import reading
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model import scope
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a cloud is read."""
+
+    limits: client.Limits
+    full_every_s: float = 3600.0
+    facts_file: str | None = None
+    fresh: bool = False
+    """Whether to use nothing of an earlier reading."""
+    cache: bool = True
+    """Whether to remember this one for the next."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Live:
+    """A snapshot of now: the document's bytes, what is in them, and what it took."""
+
+    data: bytes
+    snapshot: cloud.Snapshot
+    sha256: str
+    requests: int
+
+
+def snapshot(
+    source: connection.Connection,
+    options: Options,
+    progress: reader.Progress,
+    part: scope.Scope | None = None,
+) -> Live:
+    """Read a cloud; with ``part`` the document has only the hosts of that scope.
+
+    Raises
+    ------
+    CloudError
+        If the cloud cannot be read.
+    InputError
+        If the facts file is bad.
+    UsageError
+        If the scope names what is not there.
+    """
+    told = facts.load(options.facts_file) if options.facts_file else None
+    ask = client.Client(source, options.limits)
+    path = _cache_file(ask.identity()) if options.cache else None
+    earlier = None
+    if path is not None and not options.fresh:
+        earlier = reading.load(path, ask.identity())
+        if earlier is not None and not 0 <= ask.now() - earlier.read_at < options.full_every_s:
+            earlier = None
+    try:
+        now = reader.Reader(ask, progress).read(earlier)
+    except KeyboardInterrupt:
+        ask.stop()
+        raise
+    if path is not None:
+        try:
+            reading.save(now, path)
+        except OSError as error:
+            LOG.warning("%s: cannot be written (%s): the next pass is as slow", path, error)
+    if part is None or not part.names:
+        return _live(now, source, told, None, LOG.warning)
+    whole = _live(now, source, told, None, lambda text: None)
+    return _live(now, source, told, part.hosts(whole.snapshot), LOG.warning)
+
+
+def _live(
+    now: reading.Reading,
+    source: connection.Connection,
+    told: facts.Facts | None,
+    hosts: frozenset[str] | None,
+    say: Callable[[str], None],
+) -> Live:
+    made = assemble.document(now, source.name, source.region, hosts, say)
+    if told is not None:
+        for warning in facts.apply(made, told):
+            say(warning)
+    data = files.to_json(made)
+    try:
+        result, sha256 = document.loads(data, "what it says makes no sound snapshot")
+    except exceptions.InputError as error:
+        raise exceptions.CloudError(f"cloud {source.name}: {error}") from None
+    return Live(data, result, sha256, now.requests)
+
+
+def _cache_file(identity: str) -> pathlib.Path:
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return pathlib.Path(home) / "nova-rebalancer" / f"reading-{name}.json"
