@@ -7,7 +7,9 @@ charges stays charged, as load that never moves.
 
 import collections
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import datetime
 import logging
 import math
@@ -74,9 +76,15 @@ class _Assembly:
             for consumer, resources in one.allocations.items():
                 self._at.setdefault(consumer, {})[one.id] = resources
         self._pools = self._shared()
+        self._gets = {name: self._shared_by(now.providers[name]) for name in self._nodes}
+        """Resource classes that each host gets from a pool, and from which."""
+        self._services = {one.get("host"): one for one in now.services}
+        self._dead = set(now.dead_hosts)
         self._placed = self._places()
         self._counted: set[tuple[str, str]] = set()
         """(consumer, provider) that an instance or a running migration accounts for."""
+        self._lacking: dict[str, str] = {}
+        """Why the NUMA topology of an instance cannot be told."""
 
     def document(self, cloud: str, region: str | None) -> Json:
         now = self._now
@@ -86,8 +94,8 @@ class _Assembly:
             for name, server in sorted(now.servers.items())
             if name in self._placed
         ]
-        migrations = [one for _, one in sorted(running.items())]
-        hosts = [self._host(name) for name in sorted(self._nodes, key=self._service_host)]
+        by_server = {one["id"]: one for one in instances}
+        hosts = self._hosts(by_server)
         self._lacks()
         for what, count in sorted(self._warned.items()):
             self._say(f"{what}: {count}")
@@ -105,7 +113,7 @@ class _Assembly:
             "instances": instances,
             "server_groups": self._groups(),
             "aggregates": self._aggregates(),
-            "running_migrations": migrations,
+            "running_migrations": [one for _, one in sorted(running.items())],
             "outside": self._outside,
             "refused": self._refused,
             "missing": self._missing,
@@ -160,25 +168,43 @@ class _Assembly:
     def _service_host(self, name: str) -> str:
         return str(self._nodes[name]["service"]["host"])
 
-    def _host(self, name: str) -> Json:
+    def _hosts(self, instances: Mapping[str, Json]) -> list[Json]:
+        guests: dict[str, set[int]] = collections.defaultdict(set)
+        for one in instances.values():
+            for guest in one["numa"] or ():
+                if guest["cell"] is not None:
+                    guests[one["host"]].add(guest["cell"])
+        nested: dict[str, list[reading.Provider]] = collections.defaultdict(list)
+        for provider in self._now.providers.values():
+            if provider.id != provider.root:
+                nested[provider.root].append(provider)
+        held = self._held()
+        return [
+            self._host(name, guests[name], nested[name], held[name])
+            for name in sorted(self._nodes, key=self._service_host)
+        ]
+
+    def _host(
+        self,
+        name: str,
+        guests: Iterable[int],
+        nested: Iterable[reading.Provider],
+        held: list[Json],
+    ) -> Json:
         node, provider = self._nodes[name], self._now.providers[name]
-        service: Json = next(
-            (one for one in self._now.services if one.get("host") == self._service_host(name)), {}
-        )
+        service_host = self._service_host(name)
+        service: Json = self._services.get(service_host, {})
         if not service:
             self._missing.append(
-                _lack(f"compute service {self._service_host(name)}", "Nova lists none", [name])
+                _lack(f"compute service {service_host}", "Nova lists none", [name])
             )
-        guests = {
-            guest["cell"]
-            for server, (_, host) in self._placed.items()
-            if host == name
-            for guest in self._guest_cells(server) or ()
-            if guest["cell"] is not None
-        }
+        elif service_host in self._dead:
+            self._missing.append(
+                _lack(f"instances of {service_host}", "its Nova cell does not answer", [name])
+            )
         return {
             "id": name,
-            "service_host": self._service_host(name),
+            "service_host": service_host,
             "hypervisor_hostname": node.get("hypervisor_hostname"),
             "az": service.get("zone"),
             "status": _one_of(service.get("status"), "enabled", "disabled"),
@@ -198,11 +224,10 @@ class _Assembly:
                     "inventories": _inventories(one),
                     "traits": one.traits,
                 }
-                for one in self._tree(name)
-                if one.id != name
+                for one in sorted(nested, key=lambda one: (one.name, one.id))
             ],
-            "held": self._held(name),
-            "shared": self._shared_by(provider),
+            "held": held,
+            "shared": self._gets[name],
             "numa": {
                 # Cells seen from guests: there may be more, and how large they are nobody says.
                 "provenance": "inferred" if guests else "unknown",
@@ -214,12 +239,6 @@ class _Assembly:
             "migration_link": UNKNOWN,
             "migration_mibps": UNKNOWN,
         }
-
-    def _tree(self, root: str) -> list[reading.Provider]:
-        return sorted(
-            (one for one in self._now.providers.values() if one.root == root),
-            key=lambda one: (one.name, one.id),
-        )
 
     def _shared(self) -> dict[str, reading.Provider]:
         """Sharing providers by id."""
@@ -251,7 +270,7 @@ class _Assembly:
             if host in self._node_of and name not in unreachable:
                 placed[name] = (host, self._node_of[host])
                 continue
-            if name in unreachable:
+            if name in unreachable or host in self._dead:
                 why = "cell_down"
             elif not host:
                 why = "no_host"
@@ -277,12 +296,7 @@ class _Assembly:
     def _instance(self, server: Json, running: Json | None) -> Json:
         name = server["id"]
         host = self._placed[name][1]
-        allocations, nested = self._taken(name, host)
-        if not allocations and running is not None:
-            # While it migrates live its own allocations are on the destination.
-            far = running["source"] if running["dest"] == host else running["dest"]
-            if far is not None:
-                allocations, nested = self._taken(name, far)
+        allocations, nested = self._charged(name, host) if running is None else running.pop("here")
         if not allocations:
             self._warned["instances Placement charges nothing for on their host"] += 1
         tags, metadata = server["tags"], server["metadata"]
@@ -303,7 +317,7 @@ class _Assembly:
             "allow_migration": allowed and OPT_OUT_TAG not in tags,
             "allocations": allocations,
             "nested": nested,
-            "numa": self._guest_cells(name),
+            "numa": self._guest_cells(name, allocations),
             "metadata": {key: str(value) for key, value in metadata.items()},
             "tags": sorted(tags),
             "launched_at": server["launched"],
@@ -323,51 +337,84 @@ class _Assembly:
             ),
         }
 
-    def _taken(self, consumer: str, host: str) -> tuple[reading.Amounts, dict[str, Any]]:
-        """What a consumer has of a host and its pools, and of nested providers."""
-        total: collections.Counter[str] = collections.Counter()
-        nested = {}
-        for provider, resources in sorted(self._at.get(consumer, {}).items()):
-            if provider == host:
-                total.update(resources)
-            elif provider in self._pools:
-                if not set(resources) <= self._shared_by(self._now.providers[host]).keys():
+    def _charged(
+        self, server: str, host: str, migrations: Sequence[str] = ()
+    ) -> tuple[reading.Amounts, dict[str, Any]]:
+        """What is charged for an instance on a host and its pools, and on nested providers.
+
+        While it migrates the charge is its own at one end and the migration's at the other;
+        each is taken once, what is left of them is held.
+        """
+        gets = self._gets[host]
+        total: reading.Amounts = {}
+        nested: dict[str, Any] = {}
+        for consumer in (server, *migrations):
+            for provider, resources in sorted(self._at.get(consumer, {}).items()):
+                if (consumer, provider) in self._counted:
                     continue
-                total.update(resources)
-            elif self._root_of.get(provider) == host:
-                nested[provider] = resources
-            else:
-                continue
-            self._counted.add((consumer, provider))
+                if provider == host or (provider in self._pools and provider in gets.values()):
+                    fits = provider == host or all(gets.get(r) == provider for r in resources)
+                    if not fits or any(resource in total for resource in resources):
+                        continue
+                    total.update(resources)
+                elif self._root_of.get(provider) == host and provider not in nested:
+                    nested[provider] = resources
+                else:
+                    continue
+                self._counted.add((consumer, provider))
         return dict(sorted(total.items())), nested
 
-    def _guest_cells(self, name: str) -> list[Json] | None:
+    def _guest_cells(self, name: str, allocations: reading.Amounts) -> list[Json] | None:
+        """Guest cells that agree with the allocations; otherwise its host is told as missing."""
         known = self._now.topologies.get(name)
-        if known is None or known[0] is None:
+        if known is None:
+            if numa.asked(self._now.servers[name]):
+                self._lacking[name] = "Nova does not show it to this account"
             return None
-        return numa.cells(known[1])
+        if known[0] is None:
+            self._lacking[name] = str(known[1])
+            return None
+        guests = numa.cells(known[1])
+        if guests is None or not allocations:
+            return guests
+        if "PCPU" not in allocations:
+            # Before hosts told pinned CPUs apart, these were charged as VCPU.
+            guests = numa.unpinned(guests)
+        demand: collections.Counter[str] = collections.Counter()
+        for guest in guests:
+            demand.update(guest["resources"])
+        for resource in ("VCPU", "PCPU", "MEMORY_MB"):
+            if demand[resource] > allocations.get(resource, 0):
+                self._lacking[name] = (
+                    f"its cells take {demand[resource]} {resource}, Placement charges "
+                    f"{allocations.get(resource, 0)}"
+                )
+                return None
+        return guests
 
     # Migrations and what else is charged
 
     def _running(self) -> dict[str, Json]:
-        """Running migrations by instance: Nova lets each have one at a time."""
-        found = {}
+        """Running migrations by instance: Nova lets each have one at a time.
+
+        A record that a crash left behind may stand beside it; what it charges is held.
+        """
+        by_server: dict[str, list[str]] = collections.defaultdict(list)
         for name, one in sorted(self._now.migrations.items()):
-            server = one["instance_uuid"]
-            ends = [self._node_of.get(one[end]) for end in ("source_compute", "dest_compute")]
-            if server not in self._placed:
-                continue
+            if one["instance_uuid"] in self._placed:
+                by_server[one["instance_uuid"]].append(name)
+        found = {}
+        for server, names in by_server.items():
             here = self._placed[server][1]
-            source, dest = ends
-            if source is None:
-                source, dest = here, (dest if dest != here else None)
+            # The one that charges something, the newest of them.
+            name = max(names, key=lambda one: (one in self._at, self._now.migrations[one]["id"]))
+            one = self._now.migrations[name]
+            ends = [self._node_of.get(one[end]) for end in ("source_compute", "dest_compute")]
+            source, dest = ends[0] or here, ends[1]
             far = dest if source == here else source
-            charged: reading.Amounts | None = None
-            if far is not None:
-                own, _ = self._taken(server, far)
-                migration, _ = self._taken(name, far)
-                charged = own or migration
-            self._taken(name, here)
+            if far == here:
+                far = None
+            own = self._charged(server, here, [name])
             found[server] = {
                 "id": name,
                 "type": one["migration_type"],
@@ -375,24 +422,40 @@ class _Assembly:
                 "source": source,
                 "dest": dest,
                 "status": one["status"],
-                "far_allocations": charged,
+                "far_allocations": None if far is None else self._far(server, name, far, here),
+                "here": own,
             }
         return found
 
-    def _held(self, host: str) -> list[Json]:
-        """What is charged on a host for anything but its instances and running migrations."""
-        held = []
-        pools = set(self._shared_by(self._now.providers[host]).values())
+    def _far(self, server: str, migration: str, far: str, here: str) -> reading.Amounts:
+        """What is charged at the other end of a migration, common pools left out."""
+        charged: reading.Amounts = {}
+        pools = set(self._gets[far].values()) - set(self._gets[here].values())
+        for consumer in (server, migration):
+            for provider, resources in sorted(self._at.get(consumer, {}).items()):
+                if (provider == far or provider in pools) and (
+                    (consumer, provider) not in self._counted
+                    and not any(resource in charged for resource in resources)
+                ):
+                    charged.update(resources)
+                    self._counted.add((consumer, provider))
+        return dict(sorted(charged.items()))
+
+    def _held(self) -> dict[str, list[Json]]:
+        """What is charged on each host for anything but its instances and running migrations."""
         first = self._first_of_pool()
+        held: dict[str, list[Json]] = collections.defaultdict(list)
         for consumer, by_provider in sorted(self._at.items()):
-            total: collections.Counter[str] = collections.Counter()
+            totals: dict[str, collections.Counter[str]] = collections.defaultdict(
+                collections.Counter
+            )
             for provider, resources in by_provider.items():
-                ours = provider == host or (provider in pools and first[provider] == host)
-                if ours and (consumer, provider) not in self._counted:
-                    total.update(resources)
-            if total:
-                why = self._why_held(consumer, host)
-                held.append(
+                host = provider if provider in self._nodes else first.get(provider)
+                if host is not None and (consumer, provider) not in self._counted:
+                    totals[host].update(resources)
+            for host, total in totals.items():
+                why = self._why_held(consumer, host, host in by_provider)
+                held[host].append(
                     {"consumer": consumer, "why": why, "resources": dict(sorted(total.items()))}
                 )
         return held
@@ -401,14 +464,15 @@ class _Assembly:
         """The host at which a pool's other load is told: it must be told once."""
         first: dict[str, str] = {}
         for host in sorted(self._nodes, key=self._service_host):
-            for pool in self._shared_by(self._now.providers[host]).values():
+            for pool in self._gets[host].values():
                 first.setdefault(pool, host)
         return first
 
-    def _why_held(self, consumer: str, host: str) -> str:
-        if consumer in self._now.servers:
-            server = self._now.servers[consumer]
-            if server["host"] and consumer not in self._placed:
+    def _why_held(self, consumer: str, host: str, there: bool) -> str:
+        """Say what a consumer is; ``there``: it is charged on the host itself, not on a pool."""
+        server = self._now.servers.get(consumer)
+        if server is not None:
+            if there and server["host"] and consumer not in self._placed:
                 # It may well run there, and then it counts for server groups and NUMA cells.
                 self._missing.append(
                     _lack(
@@ -417,7 +481,12 @@ class _Assembly:
                         [host],
                     )
                 )
-            self._warned["instances Placement charges elsewhere than where Nova has them"] += 1
+            self._warned["instances Placement charges elsewhere than where Nova has them"] += there
+            return "elsewhere"
+        if consumer in self._now.unreachable:
+            if there:
+                why = "its Nova cell does not answer"
+                self._missing.append(_lack(f"instance {consumer}", why, [host]))
             return "elsewhere"
         if consumer in self._now.migrations:
             return "migration"
@@ -428,21 +497,25 @@ class _Assembly:
 
     def _lacks(self) -> None:
         now = self._now
+        known = {node["id"] for node in now.hypervisors}
         for lack in now.lacks:
-            # A host that was left out lacks nothing more.
-            hosts = lack.hosts and [host for host in lack.hosts if host in self._nodes]
+            hosts = lack.hosts
+            if hosts is not None:
+                # A pool's lack is everybody's, and a host that was left out lacks nothing more.
+                ours = [host for host in hosts if host in self._nodes]
+                hosts = None if set(hosts) - known else ours
             self._missing.append(_lack(lack.what, lack.reason, hosts))
-        for name, (known, told) in sorted(now.topologies.items()):
-            if known is None and name in self._placed:
-                host = self._placed[name][1]
-                self._missing.append(_lack(f"NUMA topology of {name}", str(told), [host]))
-        if now.unreachable:
-            count = len(now.unreachable)
+        for name, why in sorted(self._lacking.items()):
+            host = self._placed[name][1]
+            self._missing.append(_lack(f"NUMA topology of {name}", why, [host]))
+        if now.unreachable or now.dead_hosts:
+            named = f"hosts {', '.join(now.dead_hosts[:5])}" if now.dead_hosts else "unknown hosts"
+            more = ", ..." if len(now.dead_hosts) > 5 else ""
             self._missing.append(
                 _lack(
                     "a cell",
-                    f"Nova cannot reach a cell of its own: {count} instances or more of it are "
-                    "not known; heal its database or message queue first",
+                    f"Nova does not reach one of its cells ({named}{more}; "
+                    f"{len(now.unreachable)} instances told): heal its database or message queue",
                     [],
                 )
             )

@@ -232,8 +232,8 @@ class Client:
         return (int(data.max_microversion[0]), int(data.max_microversion[1]))
 
     def _once(self, service: str, path: str, version: str | None, accept: tuple[int, ...]) -> Any:
-        self._check_deadline()
-        self._gate.enter()
+        if not self._gate.enter(lambda: time.monotonic() >= self._end):
+            self._check_deadline()
         began, refused_s = time.monotonic(), None
         kind = service + _UUID.sub("*", path.partition("?")[0])
         try:

@@ -6,6 +6,7 @@ in good time opens the gate a little, a refusal for load or a latency far above 
 it.
 """
 
+from collections.abc import Callable
 import threading
 import time
 
@@ -14,6 +15,9 @@ SLOW = 4.0
 
 NOTICEABLE_S = 0.1
 """Differences below it are noise."""
+
+LOOK_S = 0.5
+"""How often who waits looks whether it is over."""
 
 WEIGHT = 0.2
 """Of the newest answer in the moving average of latencies."""
@@ -37,17 +41,19 @@ class Gate:
         self._best: dict[str, float] = {}
         self._changed = threading.Condition()
 
-    def enter(self) -> None:
-        """Wait until a request may be sent."""
+    def enter(self, over: Callable[[], bool]) -> bool:
+        """Wait until a request may be sent; False if ``over`` says so before."""
         with self._changed:
-            while self._inside >= max(1, int(self.limit)):
-                self._changed.wait()
-            self._inside += 1
-            now = time.monotonic()
-            begin = max(now, self._next, self._closed_until)
-            self._next = begin + self._apart_s
-        if begin > now:
-            time.sleep(begin - now)
+            while not over():
+                now = time.monotonic()
+                wait_s = max(self._next, self._closed_until) - now
+                full = self._inside >= max(1, int(self.limit))
+                if not full and wait_s <= 0:
+                    self._inside += 1
+                    self._next = now + self._apart_s
+                    return True
+                self._changed.wait(LOOK_S if full else min(wait_s, LOOK_S))
+        return False
 
     def leave(self, kind: str, latency_s: float, refused_s: float | None = None) -> None:
         """Tell how it went.

@@ -52,20 +52,29 @@ class Nova:
         self._old = ask.version("compute", HYPERVISORS)
 
     def unreachable(self) -> list[str]:
-        """Return ids of servers whose cell does not answer.
+        """Return ids of servers whose cell does not answer, as far as Nova gives them.
 
         Only a listing without paging and filters has them, as stubs of status UNKNOWN that come
         first; any other leaves them out without a word (nova ``compute/servers.py``,
-        ``_is_cell_down_supported``).
+        ``_is_cell_down_supported``).  With a thousand other servers it has none of them, so
+        ``services`` is what tells whether there is such a cell.
         """
         found = self._get("/servers?all_tenants=1")["servers"]
         return [server["id"] for server in found if server.get("status") == "UNKNOWN"]
 
     def servers(self, done: Callable[[int], None]) -> dict[str, Json]:
         """Return all servers of all projects by id, reduced to what a snapshot needs."""
-        found = self._pages(
-            "/servers/detail", "servers", {"all_tenants": "1", "sort_key": "uuid"}, done
-        )
+        parameters = {"all_tenants": "1", "sort_key": "uuid"}
+        found = self._pages("/servers/detail", "servers", parameters, done)
+        # They keep their place and their allocations until they are reclaimed or restored.
+        deleted = {**parameters, "status": "SOFT_DELETED"}
+        found += self._pages("/servers/detail", "servers", deleted)
+        if found and not any("OS-EXT-SRV-ATTR:host" in server for server in found):
+            raise client.Refused(
+                403,
+                "Nova does not show on which hosts servers are to this account: it needs the "
+                "role admin, or the policy os_compute_api:os-extended-server-attributes",
+            )
         return {server["id"]: reduced(server) for server in found}
 
     def changed(self, since: float) -> tuple[dict[str, Json], list[str]]:
@@ -98,7 +107,7 @@ class Nova:
         return self._pages("/os-hypervisors/detail", "hypervisors", version=self._old)
 
     def services(self) -> list[Json]:
-        """Return the nova-compute services."""
+        """Return the nova-compute services; those of a down cell have status UNKNOWN, no id."""
         found = self._get("/os-services?binary=nova-compute")["services"]
         return [service for service in found if service.get("binary") == "nova-compute"]
 
@@ -162,7 +171,11 @@ class Nova:
         done: Callable[[int], None] | None = None,
         version: str | None = None,
     ) -> list[Json]:
-        """Read all pages, each item once, in the order of the listing."""
+        """Read all pages, each item once, in the order of the listing.
+
+        Only an empty page is the end: Nova drops some items after it has cut the page, and links
+        to the next page from full ones only.
+        """
         found: dict[str, Json] = {}
         markers: list[str] = []
         tried = 0
@@ -182,8 +195,7 @@ class Nova:
             found.update(zip(markers, answer[key], strict=True))
             if done is not None:
                 done(len(found))
-            links = answer.get(f"{key}_links") or ()
-            if not markers or not any(link.get("rel") == "next" for link in links):
+            if not markers:
                 return list(found.values())
 
     def _get(self, path: str, accept: tuple[int, ...] = ()) -> Any:
@@ -211,7 +223,9 @@ def reduced(server: Json) -> Json:
         "metadata": server.get("metadata") or {},
         "tags": server.get("tags") or [],
         "flavor": flavor.get("original_name"),
+        # Left out for who may not see them; nothing is not the same.
         "extra_specs": flavor.get("extra_specs") or {},
+        "specs_shown": "extra_specs" in flavor,
         "image": {"id": image.get("id"), "properties": image.get("properties") or {}},
         "pinned_az": server.get("pinned_availability_zone"),
         "hints": server.get("scheduler_hints") or {},

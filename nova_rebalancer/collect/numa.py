@@ -58,3 +58,13 @@ def cells(topology: Json) -> list[Json] | None:
             }
         )
     return found or None
+
+
+def unpinned(guests: list[Json]) -> list[Json]:
+    """Return guest cells with their pinned CPUs counted as shared ones."""
+    found = []
+    for guest in guests:
+        resources = dict(guest["resources"])
+        cpus = resources.pop("PCPU", 0) + resources.pop("VCPU", 0)
+        found.append({**guest, "resources": {"VCPU": cpus, **resources} if cpus else resources})
+    return found

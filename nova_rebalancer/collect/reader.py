@@ -84,9 +84,18 @@ class Reader:
         self._topologies(now, earlier)
         self._catch_up(now)
         self._settle(now)
+        if not all(server["specs_shown"] for server in now.servers.values()):
+            now.lacks.append(
+                reading.Lack(
+                    "flavor extra specs",
+                    "Nova does not show them to this account: it needs the role reader, or the "
+                    "policy os_compute_api:servers:show:flavor-extra-specs",
+                )
+            )
         now.vnic_types = self._vnic_types(now)
-        self._hinted_groups(now)
-        now.unreachable = sorted({*now.unreachable, *self._nova.unreachable()})
+        self._hinted_groups(now, earlier.gone_groups if earlier else ())
+        # A cell that went down meanwhile took its servers out of the lists.
+        now.dead_hosts = _dead([*now.services, *self._nova.services()])
         now.requests = self._ask.requests
         return now
 
@@ -156,7 +165,7 @@ class Reader:
         self._read_providers(now, changed)
         shared = any(placement.SHARES in one.traits for one in now.providers.values())
         if shared:
-            lacking = [provider for provider in now.providers.values() if not provider.aggregates]
+            lacking = [one for one in now.providers.values() if one.aggregates is None]
             found = self._ask.each(
                 lambda provider: self._placement.aggregates(provider.id),
                 lacking,
@@ -204,6 +213,9 @@ class Reader:
         )
         for one in read_ones:
             if isinstance(one, reading.Provider):
+                if one.id in now.providers:
+                    # Read a second time in this pass.
+                    one.aggregates = now.providers[one.id].aggregates
                 now.providers[one.id] = one
             elif one is not None:
                 now.lacks.append(one)
@@ -347,7 +359,7 @@ class Reader:
             now.lacks.append(reading.Lack("ports", str(error)))
             return None
 
-    def _hinted_groups(self, now: reading.Reading) -> None:
+    def _hinted_groups(self, now: reading.Reading, gone: Sequence[str]) -> None:
         """Find groups the listing leaves out: no administrator is told of other projects'.
 
         Nova gives no sign of that (``compute/server_groups.py``, ``index``), but servers tell
@@ -369,13 +381,17 @@ class Reader:
             if hint is not None:
                 members.setdefault(hint, []).append(name)
         known = {group["id"]: group for group in now.groups}
-        absent = sorted(members.keys() - known.keys())
+        absent = sorted(members.keys() - known.keys() - set(gone))
         try:
             found = self._ask.each(self._nova.group, absent, lambda done: None)
         except client.Refused as error:
             now.lacks.append(reading.Lack("server groups", str(error)))
             return
-        # One that is gone binds nobody any more.
+        # One that is gone binds nobody any more, and its id never comes back.
+        now.gone_groups = [name for name in gone if name in members]
+        now.gone_groups += [
+            name for name, group in zip(absent, found, strict=True) if group is None
+        ]
         now.groups += [group for group in found if group is not None]
         for group in now.groups:
             listed = group.setdefault("members", [])
@@ -390,6 +406,11 @@ def hinted(server: Json) -> str | None:
     return None if group is None else str(group)
 
 
+def _dead(services: Iterable[Json]) -> list[str]:
+    """Hosts of cells that do not answer: their services are stubs (nova, from 2.69 on)."""
+    return sorted({str(one.get("host")) for one in services if one.get("status") == "UNKNOWN"})
+
+
 def _service_host(node: Json) -> str | None:
     return (node.get("service") or {}).get("host")
 
@@ -398,6 +419,7 @@ def _reduced(migration: Json) -> Json:
     return {
         key: migration.get(key)
         for key in (
+            "id",
             "uuid",
             "instance_uuid",
             "status",

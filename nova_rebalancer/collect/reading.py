@@ -63,7 +63,12 @@ class Reading:
     """By server: the stamp of the server it was read for, and the answer."""
     vnic_types: dict[str, list[str]] | None = None
     """Of ports that are not normal, by server; None when they could not be seen."""
+    gone_groups: list[str] = dataclasses.field(default_factory=list)
+    """Server groups that servers were made in and that were deleted since."""
     unreachable: list[str] = dataclasses.field(default_factory=list)
+    """Servers of a cell that does not answer, as far as they are known."""
+    dead_hosts: list[str] = dataclasses.field(default_factory=list)
+    """Service hosts of such a cell."""
     lacks: list[Lack] = dataclasses.field(default_factory=list)
     microversions: dict[str, str] = dataclasses.field(default_factory=dict)
     requests: int = 0
@@ -91,6 +96,7 @@ def save(reading: Reading, path: pathlib.Path) -> None:
         "migrations": reading.migrations,
         "providers": reading.providers,
         "topologies": reading.topologies,
+        "gone_groups": reading.gone_groups,
     }
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -109,6 +115,7 @@ class Earlier:
     migrations: dict[str, Json]
     providers: dict[str, Provider]
     topologies: dict[str, list[Any]]
+    gone_groups: list[str]
 
 
 def load(path: pathlib.Path, identity: str) -> Earlier | None:
@@ -124,6 +131,7 @@ def load(path: pathlib.Path, identity: str) -> Earlier | None:
             kept["migrations"],
             {name: Provider(**values) for name, values in kept["providers"].items()},
             kept["topologies"],
+            kept["gone_groups"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         # Missing, cut off or of another version: the next pass reads everything.
