@@ -244,7 +244,43 @@ class Draw:
                 }
                 for _ in range(self._among(1, 2))
             ]
+        self._trouble(made)
         return made
+
+    def _trouble(self, made: Document) -> None:
+        """Put in what a cloud in use has: charges of others, half-read hosts, instances away."""
+        classes = sorted({r for one in self.hosts for r in one["inventories"]} | {"DISK_GB"})
+        for one in self.hosts:
+            if self._seldom(0.1):
+                amounts = {self._of(classes): self._among(0, 4) for _ in range(2)}
+                why = self._of(["elsewhere", "migration", "unknown"])
+                one["held"] = [{"consumer": "other", "why": why, "resources": amounts}]
+            if "numa" in one and self._seldom(0.05):
+                one["numa"]["provenance"] = "inferred"
+        for one in self.instances:
+            if self._seldom(0.03):
+                one["nested"] = {"gpu": {"VGPU": 1}}
+            if self._seldom(0.03):
+                one["allocations"] = {}
+        for running in made.get("running_migrations", ()):
+            if self._seldom(0.3):
+                running["dest"] = None
+            if self._seldom(0.4):
+                far = {self._of(classes): self._among(0, 4) for _ in range(3)}
+                running["far_allocations"] = far
+        if self._seldom(0.2):
+            made["outside"] = [{"id": "away", "reason": "no_host"}]
+            for group in made.get("server_groups", ()):
+                if self._seldom(0.5):
+                    group["members"].append("away")
+        if self._seldom(0.1):
+            lack = {"what": "topologies", "reason": "timeout"}
+            made["missing"] = [{**lack, "hosts": [self._of(self.hosts)["id"]]}]
+        if self._celled and self._seldom(0.2):
+            for cell in [c for one in self.hosts for c in one.get("numa", {}).get("cells", ())]:
+                cell["capacity"]["HUGEPAGES_2048KB"] = self._among(0, 3)
+            for guest in [g for one in self.instances for g in one.get("numa", ())]:
+                guest["resources"]["HUGEPAGES_2048KB"] = self._among(0, 2)
 
     def _among(self, least: int, most: int) -> int:
         return self._random.randint(least, most)

@@ -15,11 +15,13 @@ then what may be in flight together, then the objective.
 ``snapshot_mismatch``
     ``snapshot_sha256``, ``cloud``, ``region``, ``snapshot_taken_at`` or ``numa_choice`` is not
     the snapshot's.
+``snapshot_incomplete``
+    Something is missing from the snapshot that matters for all hosts: no plan is safe on it.
 ``duplicate_id``
     Two migrations have one id.
 ``unknown_instance``
-    A migration, or an entry of ``unreachable`` or ``excluded``, names an instance that the
-    snapshot lacks.
+    A migration, or an entry of ``unreachable`` or ``excluded``, names an instance that is on no
+    host of the snapshot.
 ``unknown_host``
     ``source`` or ``dest`` is no service host of the snapshot, or ``dest_provider`` is not the
     provider of ``dest``.
@@ -37,19 +39,20 @@ then what may be in flight together, then the objective.
     ``source`` and ``dest`` are one.
 ``not_migratable``
     The instance does not allow migration, is locked, busy (task state), migrating already,
-    neither ACTIVE nor PAUSED, on a disabled or down host, or listed in ``excluded``.
+    neither ACTIVE nor PAUSED, without allocations or with some from nested providers, on a host
+    that is disabled, down or not read whole, or listed in ``excluded``.
 ``wrong_source``
     ``source`` (or ``source_provider``) is not where the snapshot or the instance's previous hop
     leaves it.
 ``not_allowed``
-    ``dest`` is disabled or down, outside ``allowed_hosts``, in another availability zone (none
-    equals only none), without inventory of something the instance takes, or its ``min_unit``,
-    ``max_unit`` or ``step_size`` refuses the amount.
+    ``dest`` is disabled, down or not read whole, outside ``allowed_hosts``, in another
+    availability zone (none equals only none), without inventory of something the instance takes,
+    or its ``min_unit``, ``max_unit`` or ``step_size`` refuses the amount.
 ``numa``
     ``source_numa`` is not where the guest cells are; ``dest_numa`` is null for an instance with
     a NUMA topology or not null for one without, does not name as many different cells of the
-    destination as there are guest cells, or the destination's cells are unknown; a host cell
-    would be charged above its capacity.
+    destination as there are guest cells, or the destination's cells are unknown or no more than
+    inferred; a host cell would be charged above its capacity.
 ``affinity``
     A member of an affinity group of two or more goes where no member is that stays.
 ``capacity``
@@ -63,8 +66,8 @@ then what may be in flight together, then the objective.
 
 ``capacity``, ``numa`` for cells and ``anti_affinity`` hold for *every* set of confirmed
 migrations closed under dependencies and *every* set in flight whose dependencies are confirmed,
-with an instance in flight charged on both hosts.  What the snapshot itself overfills is no
-violation until something arrives there.
+with an instance in flight charged on both hosts, and beside what Placement holds for anything but
+the instances.  What the snapshot itself overfills is no violation until something arrives there.
 """
 
 import dataclasses
@@ -81,6 +84,7 @@ from nova_rebalancer.checker import rules
 KINDS = (
     "format",
     "snapshot_mismatch",
+    "snapshot_incomplete",
     "duplicate_id",
     "unknown_instance",
     "unknown_host",
@@ -160,6 +164,7 @@ def _replay(cloud: facts.Cloud, data: bytes) -> str:
     """Raise Broken at the first violation, else return one line on what was checked."""
     plan = documents.read_plan(data)
     rules.same_snapshot(cloud, plan)
+    rules.whole(cloud)
     rules.names(cloud, plan)
     depends_on = rules.dependencies(plan)
     rules.limit(plan)

@@ -12,6 +12,7 @@ and has one whole-number capacity.  An instance at a place charges some of them.
 """
 
 import collections
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import math
@@ -33,6 +34,12 @@ KIND_ORDER: tuple[str | int, ...] = tuple(KIND_OF)
 
 MIGRATABLE_STATUSES = ("ACTIVE", "PAUSED")
 
+RELIABLE = ("api", "operator")
+"""Who may say what NUMA cells a host has; what was inferred from guests may be a part of them."""
+
+PAGES = "HUGEPAGES_"
+"""Begin of the names that count memory pages of one size in a NUMA cell, unknown to Placement."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inventory:
@@ -52,7 +59,7 @@ class Host:
     Attributes
     ----------
     unusable
-        "disabled" or "down"; empty when it is neither.
+        "disabled", "down" or "not read whole"; empty when it is none of these.
     rows
         The limit that each resource is charged to.
     cells
@@ -111,9 +118,12 @@ class Cloud:
     pools
         Inventories of each pool by resource.
     also_at
-        Other places where running migrations charge an instance.
+        Ids of other hosts where running migrations charge an instance.
+    fixed
+        What is charged whatever moves: the far ends of running migrations, and what Placement
+        holds for anything but the instances.
     groups
-        Members of each hard affinity or anti-affinity group.
+        Members of each hard affinity or anti-affinity group; some may be on no host here.
     most_per_host
         How many members of such a group one host may have; for anti-affinity.
     """
@@ -125,19 +135,25 @@ class Cloud:
     by_service: Mapping[str, Host]
     instances: Mapping[str, Instance]
     placement: Mapping[str, Place]
-    also_at: Mapping[str, tuple[Place, ...]]
+    also_at: Mapping[str, frozenset[str]]
+    fixed: Mapping[Limit, int]
     groups: Mapping[str, frozenset[str]]
     most_per_host: Mapping[str, int]
 
 
 def charges(cloud: Cloud, instance_id: str, place: Place) -> dict[Limit, int]:
     """Return what the instance charges at ``place``; every amount is above 0."""
-    instance, host = cloud.instances[instance_id], cloud.hosts[place.host]
+    return _charges(cloud.instances[instance_id], cloud.hosts[place.host], place.cells)
+
+
+def _charges(
+    instance: Instance, host: Host, cells: tuple[int | None, ...] | None
+) -> dict[Limit, int]:
     charged: dict[Limit, int] = {}
     for resource, amount in instance.allocations.items():
         if amount and resource in host.rows:
             charged[host.rows[resource]] = amount
-    guests = () if place.cells is None else zip(place.cells, instance.guests or (), strict=True)
+    guests = () if cells is None else zip(cells, instance.guests or (), strict=True)
     for cell, guest in guests:
         if cell is None or cell not in host.cells:
             continue
@@ -163,12 +179,9 @@ def capacity(cloud: Cloud, limit: Limit) -> int:
 
 def load(cloud: Cloud, placement: Mapping[str, Place]) -> dict[Limit, int]:
     """Return what is charged when all instances are at ``placement``."""
-    total: collections.Counter[Limit] = collections.Counter()
+    total: collections.Counter[Limit] = collections.Counter(cloud.fixed)
     for name, place in placement.items():
-        charged = charges(cloud, name, place)
-        for other in cloud.also_at.get(name, ()):
-            charged = {**charges(cloud, name, other), **charged}
-        for limit, amount in charged.items():
+        for limit, amount in charges(cloud, name, place).items():
             total[limit] += amount
     return dict(total)
 
@@ -209,10 +222,15 @@ def _cloud(document: documents.Document, sha256: str) -> Cloud:
         pool["id"]: _inventories(pool, ["pools", i])
         for i, pool in _unique(document, "pools").items()
     }
+    lacking = {name for lack in document.get("missing", ()) for name in lack.get("hosts") or ()}
     hosts = {
-        host["id"]: _host(host, pools, ["hosts", i])
+        host["id"]: _host(host, pools, host["id"] in lacking, ["hosts", i])
         for i, host in _unique(document, "hosts").items()
     }
+    for i, lack in enumerate(document.get("missing", ())):
+        for name in lack.get("hosts") or ():
+            if name not in hosts:
+                raise documents.Malformed(["missing", i, "hosts"], f'no host "{name}" here')
     by_service: dict[str, Host] = {}
     for i, host in enumerate(hosts.values()):
         if host.name in by_service:
@@ -221,14 +239,18 @@ def _cloud(document: documents.Document, sha256: str) -> Cloud:
             )
         by_service[host.name] = host
     entries = _unique(document, "instances")
-    known = {entry["id"] for entry in entries.values()}
+    inside = {entry["id"] for entry in entries.values()}
+    outside = {entry["id"]: i for i, entry in _unique(document, "outside").items()}
+    for name, i in outside.items():
+        if name in inside:
+            raise documents.Malformed(["outside", i], f'"{name}" is on a host of the snapshot too')
     groups: dict[str, frozenset[str]] = {}
     exclusive: dict[str, list[str]] = collections.defaultdict(list)
     together: dict[str, list[str]] = collections.defaultdict(list)
     most: dict[str, int] = {}
     for i, group in _unique(document, "server_groups").items():
         for member in group["members"]:
-            if member not in known:
+            if member not in inside and member not in outside:
                 raise documents.Malformed(
                     ["server_groups", i, "members"], f'no instance "{member}" in the snapshot'
                 )
@@ -239,7 +261,8 @@ def _cloud(document: documents.Document, sha256: str) -> Cloud:
         most[group["id"]] = int(group.get("max_server_per_host", 1))
         for member in groups[group["id"]]:
             lists[member].append(group["id"])
-    also_at, migrating = _running(document, hosts, entries)
+    running = _running(document, hosts, entries)
+    migrating = {end.instance for end in running}
     instances: dict[str, Instance] = {}
     placement: dict[str, Place] = {}
     for i, entry in entries.items():
@@ -250,6 +273,10 @@ def _cloud(document: documents.Document, sha256: str) -> Cloud:
             together=tuple(together[instance.id]),
         )
         placement[instance.id] = place
+    also_at: dict[str, frozenset[str]] = {}
+    for end in running:
+        if end.host not in (None, placement[end.instance].host):
+            also_at[end.instance] = also_at.get(end.instance, frozenset()) | {str(end.host)}
     return Cloud(
         document=document,
         sha256=sha256,
@@ -259,6 +286,7 @@ def _cloud(document: documents.Document, sha256: str) -> Cloud:
         instances=instances,
         placement=placement,
         also_at=also_at,
+        fixed=_fixed_load(document, hosts, instances, placement, running),
         groups=groups,
         most_per_host=most,
     )
@@ -289,6 +317,7 @@ def _inventories(entry: documents.Document, path: list[str | int]) -> dict[str, 
 def _host(
     entry: documents.Document,
     pools: Mapping[str, Mapping[str, Inventory]],
+    lacking: bool,
     path: list[str | int],
 ) -> Host:
     inventories = _inventories(entry, path)
@@ -310,13 +339,15 @@ def _host(
             )
         cells[int(cell["id"])] = _amounts(cell["capacity"])
     listed = frozenset(cells)
-    if numa and numa["provenance"] == "unknown":
+    if numa and numa["provenance"] not in RELIABLE:
         cells = {}
     unusable = ""
     if entry.get("status", "enabled") != "enabled":
         unusable = "disabled"
     elif entry.get("state", "up") != "up":
         unusable = "down"
+    elif lacking:
+        unusable = "not read whole"
     return Host(
         id=entry["id"],
         name=entry.get("service_host") or entry["id"],
@@ -388,7 +419,9 @@ def _topology(
         raise documents.Malformed(path, f'two guest cells of "{name}" share a host cell: {known}')
     for resource in sorted({resource for guest in guests for resource in guest}):
         asked = sum(guest.get(resource, 0) for guest in guests)
-        if asked > allocations.get(resource, 0):
+        # Of an instance without allocations Placement does not know the size.
+        counted = allocations and not resource.startswith(PAGES)
+        if counted and asked > allocations.get(resource, 0):
             raise documents.Malformed(
                 path,
                 f'guest cells of "{name}" take {asked} {resource}, '
@@ -409,33 +442,80 @@ def _fixed(entry: documents.Document, host: Host, migrating: bool) -> str:
         return f'is busy (task state "{task_state}")'
     if entry.get("locked", False):
         return "is locked"
+    if not entry["allocations"]:
+        return f'has no allocations on host "{host.name}": how large it is, is not known'
+    if entry.get("nested"):
+        return f'has allocations from nested providers of host "{host.name}"'
     return "is being migrated already" if migrating else ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _End:
+    """One end of a running migration; ``host`` is None if it is not known.
+
+    ``allocations`` is what is charged there if the instance is elsewhere; None: its own.
+    """
+
+    instance: str
+    host: str | None
+    allocations: Mapping[str, int] | None
 
 
 def _running(
     document: documents.Document,
     hosts: Mapping[str, Host],
     entries: Mapping[int, documents.Document],
-) -> tuple[dict[str, tuple[Place, ...]], set[str]]:
-    """Where running migrations charge their instances besides where they are."""
-    home = {entry["id"]: entry["host"] for entry in entries.values()}
-    also_at: dict[str, tuple[Place, ...]] = {}
+) -> list[_End]:
+    """Return both ends of each running migration."""
+    known = {entry["id"] for entry in entries.values()}
+    found = []
     for i, running in enumerate(document.get("running_migrations", ())):
-        name = running["instance"]
-        if name not in home:
+        name, far = running["instance"], running.get("far_allocations")
+        if name not in known:
             raise documents.Malformed(
                 ["running_migrations", i, "instance"], f'no instance "{name}" in the snapshot'
             )
         for end in ("source", "dest"):
-            if running[end] not in hosts:
+            if running[end] is not None and running[end] not in hosts:
                 raise documents.Malformed(
                     ["running_migrations", i, end], f'no host "{running[end]}" in the snapshot'
                 )
-            # Which cells it takes there is not known: they are not charged.
-            place = Place(running[end], None)
-            if running[end] != home[name]:
-                also_at[name] = tuple({*also_at.get(name, ()), place})
-    return also_at, {running["instance"] for running in document.get("running_migrations", ())}
+            found.append(_End(name, running[end], None if far is None else _amounts(far)))
+    return found
+
+
+def _fixed_load(
+    document: documents.Document,
+    hosts: Mapping[str, Host],
+    instances: Mapping[str, Instance],
+    placement: Mapping[str, Place],
+    running: Iterable[_End],
+) -> dict[Limit, int]:
+    """Return what is charged besides the instances where they are."""
+    total: collections.Counter[Limit] = collections.Counter()
+    for entry in document["hosts"]:
+        rows = hosts[entry["id"]].rows
+        for held in entry.get("held", ()):
+            for resource, amount in _amounts(held["resources"]).items():
+                if amount and resource in rows:
+                    total[rows[resource]] += amount
+    far: dict[str, dict[Limit, int]] = collections.defaultdict(dict)
+    for end in running:
+        instance = instances[end.instance]
+        if end.host is None or end.host == placement[end.instance].host:
+            continue
+        if end.allocations is not None:
+            instance = dataclasses.replace(instance, allocations=end.allocations)
+        # Which cells it takes there is not known: they are not charged.
+        for limit, amount in _charges(instance, hosts[end.host], None).items():
+            far[end.instance][limit] = max(amount, far[end.instance].get(limit, 0))
+    for name, charged in far.items():
+        place = placement[name]
+        here = _charges(instances[name], hosts[place.host], place.cells)
+        for limit, amount in charged.items():
+            # A pool behind both ends is charged once, with the larger of the two amounts.
+            total[limit] += max(0, amount - here.get(limit, 0))
+    return dict(total)
 
 
 def _amounts(entry: Mapping[str, int]) -> dict[str, int]:

@@ -58,8 +58,8 @@ def fragment_rate(
 ) -> float:
     """Share of the free cores that no instance of ``cores`` cores can use, in [0, 1].
 
-    Counts enabled and up hosts: each NUMA cell by itself where the cells are known and every
-    instance keeps to some of them, else the host as one.
+    Counts hosts that are enabled, up and read whole: each NUMA cell by itself where the cells
+    are known and every instance keeps to some of them, else the host as one.
 
     Parameters
     ----------
@@ -67,10 +67,10 @@ def fragment_rate(
         What ``placement`` charges.
     """
     floating = {
-        place.host
+        host
         for name, home in placement.items()
         if cloud.instances[name].guests is None
-        for place in (home, *cloud.also_at.get(name, ()))
+        for host in (home.host, *cloud.also_at.get(name, ()))
     }
     free = fragments = 0
     for host in cloud.hosts.values():

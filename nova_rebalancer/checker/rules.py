@@ -40,6 +40,17 @@ def same_snapshot(cloud: facts.Cloud, plan: documents.Document) -> None:
             )
 
 
+def whole(cloud: facts.Cloud) -> None:
+    """Nothing is missing that matters for all hosts."""
+    for lack in cloud.document.get("missing", ()):
+        if lack.get("hosts") is None:
+            raise broken.Broken(
+                "snapshot_incomplete",
+                None,
+                f"the snapshot lacks {lack['what']} ({lack['reason']}), and that of all hosts",
+            )
+
+
 def names(cloud: facts.Cloud, plan: documents.Document) -> None:
     """Ids are unique, and everything named exists."""
     ids: set[str] = set()
@@ -55,7 +66,7 @@ def names(cloud: facts.Cloud, plan: documents.Document) -> None:
             raise broken.Broken(
                 "unknown_instance",
                 name,
-                f'{where}: no instance "{migration["instance"]}" in the snapshot',
+                f'{where}: no instance "{migration["instance"]}" on a host of the snapshot',
             )
         for end in ("source", "dest"):
             if migration[end] not in cloud.by_service:
@@ -77,7 +88,7 @@ def names(cloud: facts.Cloud, plan: documents.Document) -> None:
                 raise broken.Broken(
                     "unknown_instance",
                     None,
-                    f'{key}[{i}]: no instance "{entry["instance"]}" in the snapshot',
+                    f'{key}[{i}]: no instance "{entry["instance"]}" on a host of the snapshot',
                 )
 
 
@@ -318,9 +329,9 @@ def _together(
     """An affinity group stays on hosts where a member is that does not move."""
     for group in instance.together:
         others = cloud.groups[group] - {instance.id}
-        if others and not any(
-            cloud.placement[other].host == dest.id for other in others if other not in moved
-        ):
+        # Members outside the snapshot are on none of its hosts.
+        staying = others.intersection(cloud.placement) - moved
+        if others and not any(cloud.placement[other].host == dest.id for other in staying):
             raise _broken(
                 "affinity",
                 migration,

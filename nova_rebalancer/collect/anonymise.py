@@ -19,22 +19,53 @@ _KEPT_EXTRA_SPECS = frozenset(
     }
 )
 
+# Image properties of the same kind: those of CPUs and memory, and those that nova's
+# scheduler/request_filter.py turns into traits a host must have.
+_KEPT_IMAGE_PROPERTIES = frozenset(
+    {
+        "hw_architecture",
+        "hw_cdrom_bus",
+        "hw_cpu_policy",
+        "hw_cpu_thread_policy",
+        "hw_disk_bus",
+        "hw_emulation_architecture",
+        "hw_machine_type",
+        "hw_mem_encryption",
+        "hw_mem_page_size",
+        "hw_numa_nodes",
+        "hw_pci_numa_affinity_policy",
+        "hw_tpm_model",
+        "hw_tpm_version",
+        "hw_vif_model",
+        "hw_video_model",
+        "hw_viommu_model",
+    }
+)
+
+# Who a consumer that Placement charges on a host is, by why it does.
+_CONSUMERS = {"elsewhere": "instance", "migration": "migration", "unknown": "consumer"}
+
 
 def anonymise(snapshot: dict[str, Any], key: bytes | None = None) -> dict[str, Any]:
     """Replace every name in a snapshot by a pseudonym; plans stay as good as they were.
 
     Replaced, the same name by the same pseudonym at all its places: the cloud, region, ids,
-    service hosts and hypervisor names of hosts, pools, AZs, racks, Nova cells, aggregates, ids of
-    instances, server groups, projects, ids and names of flavors, custom traits and custom
-    resource classes.
+    service hosts and hypervisor names of hosts, refused ones included, nested providers, pools,
+    AZs (those asked for too), racks, Nova cells, power zones, migration links, aggregates, ids of
+    instances, also those outside, of server groups, migrations, images, volumes and of whatever
+    else Placement charges, projects, ids and names of flavors, custom traits and custom resource
+    classes.
 
-    Dropped: names of instances and server groups, metadata, tags, reasons for disabling, other
-    extra specs than five ``hw:`` ones, the text of what is missing, ``meta``.
+    Dropped: names of instances and server groups, metadata, tags, scheduler hints, reasons for
+    disabling, locking and refusing, other extra specs than five ``hw:`` ones, image properties
+    but those ``hw_`` ones that decide where an instance may be, of ``cpu_info`` all but vendor,
+    model and architecture, the text of what is missing, ``collected``, ``meta``.
 
     Kept: every amount, capacity, NUMA layout and measured use, states, standard traits and
-    resource classes, policies, provenances, ``allow_migration`` and ``locked``, the order of the
-    lists, ``taken_at`` and ``launched_at``.  Someone who knows the cloud may recognise it by
-    these; times and sizes are what a plan is made of.
+    resource classes, types of hypervisors, migrations and ports, policies, provenances,
+    ``allow_migration`` and ``locked``, why Placement charges what is no instance here, the order
+    of the lists, ``taken_at``, ``launched_at`` and ``updated_at``.  Someone who knows the cloud
+    may recognise it by these; times and sizes are what a plan is made of.
 
     Parameters
     ----------
@@ -117,24 +148,22 @@ def _document(snapshot: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         ],
         "aggregates": [
             {
+                "id": names.maybe("aggregate-id", aggregate.get("id")),
                 "name": names.of("aggregate", aggregate["name"]),
                 "hosts": names.each("host", aggregate["hosts"]),
             }
             for aggregate in snapshot.get("aggregates", ())
         ],
         "running_migrations": [
-            {
-                **_kept(migration, ("status",)),
-                "instance": names.of("instance", migration["instance"]),
-                "source": names.of("host", migration["source"]),
-                "dest": names.of("host", migration["dest"]),
-            }
+            _running_migration(migration, names)
             for migration in snapshot.get("running_migrations", ())
         ],
-        "missing": [
-            {"what": names.of("missing", missing["what"]), "reason": "left out"}
-            for missing in snapshot.get("missing", ())
+        "outside": [_outside(instance, names) for instance in snapshot.get("outside", ())],
+        "refused": [
+            {"host": names.of("service", refused["host"]), "reason": "left out"}
+            for refused in snapshot.get("refused", ())
         ],
+        "missing": [_missing(missing, names) for missing in snapshot.get("missing", ())],
     }
 
 
@@ -144,12 +173,26 @@ def _host(host: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         "service_host": names.maybe("service", host.get("service_host")),
         "hypervisor_hostname": names.maybe("hypervisor", host.get("hypervisor_hostname")),
         "az": names.maybe("az", host.get("az")),
-        **_kept(host, ("status", "state")),
+        **_kept(host, ("status", "state", "forced_down", "hypervisor_type", "hypervisor_version")),
+        "cpu_info": {
+            key: value
+            for key, value in host.get("cpu_info", {}).items()
+            if key in ("vendor", "model", "arch") and isinstance(value, str)
+        },
         "traits": [names.custom("trait", trait) for trait in host.get("traits", ())],
         "inventories": names.keys(host["inventories"]),
         "shared": names.keys(
             {name: names.of("pool", pool) for name, pool in host.get("shared", {}).items()}
         ),
+        "providers": [_provider(nested, host["id"], names) for nested in host.get("providers", ())],
+        "held": [
+            {
+                "consumer": names.of(_CONSUMERS[held["why"]], held["consumer"]),
+                "why": held["why"],
+                "resources": names.keys(held["resources"]),
+            }
+            for held in host.get("held", ())
+        ],
     }
     if host.get("numa") is not None:
         result["numa"] = {
@@ -159,13 +202,30 @@ def _host(host: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
                 for cell in host["numa"]["cells"]
             ],
         }
-    for fact in ("rack", "cell"):
+    for fact in ("rack", "cell", "power_zone", "migration_link"):
         if host.get(fact) is not None:
             result[fact] = {
                 "provenance": host[fact]["provenance"],
-                "value": names.maybe(fact, host[fact]["value"]),
+                "value": names.maybe(fact.replace("_", "-"), host[fact]["value"]),
             }
+    if host.get("migration_mibps") is not None:
+        rate = host["migration_mibps"]
+        result["migration_mibps"] = {
+            "provenance": rate["provenance"],
+            "value": _number(rate["value"]),
+        }
     return result
+
+
+def _provider(nested: dict[str, Any], host_id: str, names: _Pseudonyms) -> dict[str, Any]:
+    parent = "host" if nested["parent"] == host_id else "provider"
+    return {
+        "id": names.of("provider", nested["id"]),
+        "name": names.of("provider-name", nested["name"]),
+        "parent": names.of(parent, nested["parent"]),
+        "inventories": names.keys(nested["inventories"]),
+        "traits": [names.custom("trait", trait) for trait in nested.get("traits", ())],
+    }
 
 
 def _flavor(flavor: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
@@ -173,7 +233,7 @@ def _flavor(flavor: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         "id": names.of("flavor-id", flavor["id"]),
         "name": names.of("flavor", flavor["name"]),
         "resources": names.keys(flavor.get("resources", {})),
-        "extra_specs": _kept(flavor.get("extra_specs", {}), sorted(_KEPT_EXTRA_SPECS)),
+        "extra_specs": _extra_specs(flavor),
     }
 
 
@@ -183,10 +243,35 @@ def _instance(instance: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         "project": names.maybe("project", instance.get("project")),
         "flavor": names.maybe("flavor", instance.get("flavor")),
         "host": names.of("host", instance["host"]),
-        **_kept(instance, ("status", "task_state", "locked", "allow_migration", "launched_at")),
+        "pinned_az": names.maybe("az", instance.get("pinned_az")),
+        **_kept(
+            instance,
+            (
+                "status",
+                "task_state",
+                "vm_state",
+                "power_state",
+                "locked",
+                "allow_migration",
+                "launched_at",
+                "updated_at",
+                "vnic_types",
+            ),
+        ),
         "allocations": names.keys(instance["allocations"]),
+        "nested": {
+            names.of("provider", provider): names.keys(amounts)
+            for provider, amounts in instance.get("nested", {}).items()
+        },
         "usage": names.keys(instance.get("usage", {})),
+        "extra_specs": _extra_specs(instance),
+        "volumes": names.each("volume", instance.get("volumes", ())),
     }
+    if instance.get("image") is not None:
+        result["image"] = {
+            "id": names.maybe("image", instance["image"]["id"]),
+            "properties": _kept(instance["image"]["properties"], sorted(_KEPT_IMAGE_PROPERTIES)),
+        }
     if instance.get("allowed_hosts") is not None:
         result["allowed_hosts"] = names.each("host", instance["allowed_hosts"])
     if instance.get("numa") is not None:
@@ -204,6 +289,47 @@ def _server_group(group: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         **_kept(group, ("policy", "max_server_per_host")),
         "members": names.each("instance", group["members"]),
     }
+
+
+def _running_migration(migration: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    result = {
+        "id": names.maybe("migration", migration.get("id")),
+        **_kept(migration, ("type", "status")),
+        "instance": names.of("instance", migration["instance"]),
+        "source": names.of("host", migration["source"]),
+        "dest": names.maybe("host", migration["dest"]),
+    }
+    if migration.get("far_allocations") is not None:
+        result["far_allocations"] = names.keys(migration["far_allocations"])
+    return result
+
+
+def _outside(instance: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    return {
+        "id": names.of("instance", instance["id"]),
+        "project": names.maybe("project", instance.get("project")),
+        "host": names.maybe("service", instance.get("host")),
+        **_kept(instance, ("status", "task_state", "reason")),
+    }
+
+
+def _missing(missing: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "what": names.of("missing", missing["what"]),
+        "reason": "left out",
+    }
+    if missing.get("hosts") is not None:
+        result["hosts"] = names.each("host", missing["hosts"])
+    return result
+
+
+def _extra_specs(values: Mapping[str, Any]) -> dict[str, str]:
+    return _kept(values.get("extra_specs", {}), sorted(_KEPT_EXTRA_SPECS))
+
+
+def _number(text: str | None) -> str | None:
+    """``text`` if it is a decimal number, as it should be."""
+    return text if text is not None and re.fullmatch("[0-9]+([.][0-9]+)?", text) else None
 
 
 def _kept(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class PlacementState:
     movable
         (V,) what may be migrated at all.
     usable
-        (H,) enabled and up.
+        (H,) enabled, up and read whole.
     core
         (H,) index of the resource that counts as cores: PCPU where the host has some, else
         VCPU; NOWHERE without either.
@@ -236,23 +236,27 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
     base = np.zeros_like(capacity)
     floating = np.zeros(len(hosts), dtype=np.int64)
     far_ends: dict[int, set[int]] = collections.defaultdict(set)
-    charged: dict[int, arrays.Ints] = {}
+    # By instance, row and resource: a pool behind several ends is charged once, the most of them.
+    far: collections.Counter[tuple[int, int, int]] = collections.Counter()
     for migration in snapshot.running_migrations:
         v = instance_index[migration.instance]
-        ends = {host_index[end] for end in (migration.source, migration.dest) if end is not None}
-        far_ends[v] |= ends - {int(host_of[v])}
-        charged[v] = demand[v]
+        charged = demand[v]
         if migration.far_allocations is not None:
-            charged[v] = np.zeros(len(resources), dtype=np.int64)
+            charged = np.zeros(len(resources), dtype=np.int64)
             for resource, amount in migration.far_allocations.items():
-                charged[v][resource_index[resource]] = amount
-    for v, far in far_ends.items():
-        for r in np.nonzero(charged[v])[0]:
-            # Once for each row: a pool behind several of its hosts has room for it already.
-            here = NOWHERE if demand[v, r] == 0 else int(row_of[host_of[v], r])
-            for row in {int(row_of[h, r]) for h in far} - {NOWHERE, here}:
-                base[row, r] += charged[v][r]
-        floating[list(far)] += guests_of[v] == 0
+                charged[resource_index[resource]] = amount
+        ends = {host_index[end] for end in (migration.source, migration.dest) if end is not None}
+        for h in ends - {int(host_of[v])}:
+            far_ends[v].add(h)
+            for r in range(len(resources)):
+                row = int(row_of[h, r])
+                here = demand[v, r] if row == row_of[host_of[v], r] else 0
+                if row != NOWHERE:
+                    far[v, row, r] = max(far[v, row, r], int(charged[r] - here))
+    for (_, row, r), amount in far.items():
+        base[row, r] += amount
+    for v, ends in far_ends.items():
+        floating[list(ends)] += guests_of[v] == 0
     for h, host in enumerate(hosts):
         for held in host.held:
             for resource, amount in held.resources.items():

@@ -82,11 +82,17 @@ class SimCloud:
         self._charged: collections.Counter[Thing] = collections.Counter()
         for instance in snapshot.instances:
             self._charged.update(self._things(instance, instance.host, _cells(instance)))
-        for migration in snapshot.running_migrations:
-            instance = self._instances[migration.instance]
+        for host in snapshot.hosts:
+            for held in host.held:
+                for resource, amount in held.resources.items():
+                    thing, _ = self._offer(host, resource)
+                    self._charged[thing] += amount
+        for instance_id, far in self._far_ends().items():
+            instance = self._instances[instance_id]
             here = self._things(instance, instance.host, _cells(instance))
-            for far in {migration.source, migration.dest} - {instance.host}:
-                self._charged.update(_without(self._things(instance, far, None), here))
+            for thing, amount in far.items():
+                # A pool behind both ends is charged once, with the larger of the two amounts.
+                self._charged[thing] += max(0, amount - here.get(thing, 0))
 
     @property
     def in_flight(self) -> tuple[Flight, ...]:
@@ -182,6 +188,20 @@ class SimCloud:
         self._charged.subtract(_without(here, there))
         return flight
 
+    def _far_ends(self) -> dict[str, dict[Thing, int]]:
+        """What the migrations of the snapshot charge, by instance, where it is not."""
+        far: dict[str, dict[Thing, int]] = collections.defaultdict(dict)
+        for migration in self._start.running_migrations:
+            instance = self._instances[migration.instance]
+            if migration.far_allocations is not None:
+                instance = dataclasses.replace(instance, allocations=migration.far_allocations)
+            for end in (migration.source, migration.dest):
+                if end is None or end == instance.host:
+                    continue
+                for thing, amount in self._things(instance, end, None).items():
+                    far[instance.id][thing] = max(amount, far[instance.id].get(thing, 0))
+        return far
+
     def _things(
         self, instance: cloud.Instance, host_id: str, cells: Sequence[int | None] | None
     ) -> dict[Thing, int]:
@@ -190,7 +210,8 @@ class SimCloud:
         things: dict[Thing, int] = {}
         for resource, amount in instance.allocations.items():
             if amount:
-                things["provider", host.shared.get(resource, host_id), resource] = amount
+                thing, _ = self._offer(host, resource)
+                things[thing] = amount
         for cell, guest in zip(cells or (), instance.numa or (), strict=False):
             if cell is not None:
                 for resource, amount in guest.resources.items():
@@ -199,16 +220,21 @@ class SimCloud:
             things["group", group.id, host_id] = 1
         return things
 
+    def _offer(self, host: cloud.Host, resource: str) -> tuple[Thing, cloud.Inventory | None]:
+        """Where ``host`` gets ``resource``: from the pool it shares if that has some, or itself."""
+        pool = self._pools[host.shared[resource]] if resource in host.shared else None
+        if pool is not None and resource in pool.inventories:
+            return ("pool", pool.id, resource), pool.inventories[resource]
+        return ("host", host.id, resource), host.inventories.get(resource)
+
     def _limits(
         self, instance: cloud.Instance, host: cloud.Host, cells: Sequence[int] | None
     ) -> Iterator[tuple[Thing, int, str]]:
         """Yield how much there is of what ``instance`` would charge on ``host``, and its name."""
         for resource in instance.allocations:
-            pool = host.shared.get(resource)
-            inventories = self._pools[pool].inventories if pool else host.inventories
-            if resource in inventories:
-                key: Thing = ("provider", pool or host.id, resource)
-                yield key, inventories[resource].capacity, resource
+            thing, inventory = self._offer(host, resource)
+            if inventory is not None:
+                yield thing, inventory.capacity, resource
         by_id = {cell.id: cell for cell in host.cells}
         for n in cells or ():
             for resource, amount in by_id[n].capacity.items():
@@ -233,9 +259,8 @@ class SimCloud:
         label = host.service_host
         if host is source:
             raise RefusedError("same_host", f"{name} is on {label} already")
-        if not host.usable:
-            what = "disabled" if host.status != "enabled" else "down"
-            raise RefusedError("host_not_usable", f"{label} is {what}")
+        if host.unusable is not None:
+            raise RefusedError("host_not_usable", f"{label} is {host.unusable}")
         if instance.allowed_hosts is not None and dest not in instance.allowed_hosts:
             raise RefusedError("not_allowed", f"{name} must not be on {label}")
         if host.az != source.az:
@@ -243,9 +268,7 @@ class SimCloud:
                 "not_allowed", f"{label} is in zone {host.az}, {name} is in zone {source.az}"
             )
         for resource, amount in instance.allocations.items():
-            pool = host.shared.get(resource)
-            inventories = self._pools[pool].inventories if pool else host.inventories
-            inventory = inventories.get(resource)
+            _, inventory = self._offer(host, resource)
             if amount and (inventory is None or not inventory.fits_units(amount)):
                 raise RefusedError(
                     "not_allowed", f"{label} does not give {amount} {resource} at once"
@@ -307,7 +330,7 @@ class SimCloud:
             used, amount = self._charged[thing], asked.get(thing, 0)
             if amount and used + amount > limit:
                 raise RefusedError(
-                    "capacity" if thing[0] == "provider" else "numa",
+                    "numa" if thing[0] == "cell" else "capacity",
                     f"{host.service_host} has {limit - used} {name} left of {limit}, "
                     f"{instance.id} needs {amount}",
                 )

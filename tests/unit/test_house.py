@@ -59,7 +59,7 @@ def test_every_group_has_entry_points():
     assert {point.group for point in entry_points()} == {*GROUPS, "console_scripts"}
 
 
-@pytest.mark.parametrize("name", ["snapshot-1.json", "plan-1.json"])
+@pytest.mark.parametrize("name", ["snapshot-1.json", "plan-1.json", "facts-1.json"])
 def test_schema_is_packaged(name):
     """The schemas travel with the code that needs them."""
     schema = importlib.resources.files("nova_rebalancer.model") / "schemas" / name

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing is sent to a host that is disabled or down (nova ``filters/compute_filter.py``)."""
+"""Nothing is sent to a host that is disabled, down or was not read whole.
+
+Nova refuses the first two (``filters/compute_filter.py``).
+"""
 
 from collections.abc import Hashable
 from collections.abc import Sequence

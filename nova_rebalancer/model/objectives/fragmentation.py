@@ -15,7 +15,7 @@ from nova_rebalancer.model.objectives import base
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fragmentation:
-    """Minimise sum(free mod X) / sum(free) over the units of enabled and up hosts.
+    """Minimise sum(free mod X) / sum(free) over the units of usable hosts.
 
     A unit is a NUMA cell, or a whole host where cells are unknown or where an instance without
     NUMA topology runs: such an instance floats over the cells, so no cell's free cores are

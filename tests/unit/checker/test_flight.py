@@ -148,6 +148,8 @@ def clouds_and_plans(draw):
     pools = [{"id": "pool", "inventories": {"DISK_GB": {"total": disk}}}]
     for entry in hosts:
         entry["inventories"]["DISK_GB"] = {"total": draw(st.integers(0, 8))}
+        held = {"DISK_GB": draw(st.integers(0, 2)), "VCPU": draw(st.integers(0, 2))}
+        entry["held"] = [{"consumer": "other", "why": "unknown", "resources": held}]
     instances = []
     for i in range(draw(st.integers(1, 4))):
         guests = draw(st.integers(0, 2))
@@ -222,6 +224,14 @@ def charged_at(cloud, entry, host_name, cells) -> dict[Any, int]:
     return {key: amount for key, amount in found.items() if amount}
 
 
+def held_at(there) -> dict[Any, int]:
+    """What others than instances charge at a host, or at the pool behind it."""
+    (held,) = there["held"]
+    shared = "pool" if "shared" in there else (there["id"], "DISK_GB")
+    amounts = held["resources"]
+    return {shared: amounts["DISK_GB"], (there["id"], "VCPU"): amounts["VCPU"]}
+
+
 def some_moment_is_bad(cloud, plan) -> bool:
     """Replay every moment with an instance in flight charged on both hosts.
 
@@ -233,6 +243,9 @@ def some_moment_is_bad(cloud, plan) -> bool:
     depends_on = [[index[d] for d in m["depends_on"]] for m in moves]
     for done, flying in moments(depends_on):
         load: dict[Any, int] = dict.fromkeys(capacity, 0)
+        for there in cloud["hosts"]:
+            for key, amount in held_at(there).items():
+                load[key] += amount
         arrived = set()
         for entry in cloud["instances"]:
             cells = [guest["cell"] for guest in entry.get("numa", [])]

@@ -245,6 +245,9 @@ def test_companion_that_moves_does_not_count():
         ({"locked": True}, "locked"),
         ({"host": "d"}, "disabled"),
         ({"host": "f"}, "down"),
+        ({"host": "g"}, "not read whole"),
+        ({"allocations": {}}, "no allocations"),
+        ({"nested": {"gpu": {"VGPU": 1}}}, "nested providers"),
     ],
 )
 def test_not_migratable(more, word):
@@ -255,8 +258,10 @@ def test_not_migratable(more, word):
             documents.host("b"),
             documents.host("d", status="disabled"),
             documents.host("f", state="down"),
+            documents.host("g"),
         ],
         [documents.instance("x", "a") | more],
+        missing=[{"what": "topologies", "reason": "timeout", "hosts": ["g"]}],
     )
     moves = [documents.migration("1", "x", more.get("host", "a"), "b")]
     found = verdict(cloud, documents.plan(cloud, moves))
@@ -313,10 +318,58 @@ def test_not_allowed_by_pin_and_zone():
         assert (found.kind, word in found.detail) == ("not_allowed", True), found
 
 
-def test_unknown_cells_take_no_topology():
+@pytest.mark.parametrize(
+    ("lack", "kind", "word"),
+    [
+        ({}, "snapshot_incomplete", "lacks ports (timeout)"),
+        ({"hosts": None}, "snapshot_incomplete", "lacks ports"),
+        ({"hosts": ["b"]}, "not_allowed", 'dest "b" is not read whole'),
+        ({"hosts": ["c", "a"]}, "not_migratable", 'host "a", which is not read whole'),
+        ({"hosts": ["c"]}, None, ""),
+        ({"hosts": []}, None, ""),
+    ],
+)
+def test_missing(lack, kind, word):
+    """What is missing for all hosts forbids every plan, else only what touches the hosts named.
+
+    A host not read whole is no part of the rates: without c 12 + 16 cores are free before and
+    after the move, with it 16 more; of either 12 are fragments.
+    """
+    cloud = documents.snapshot(
+        [documents.host("a"), documents.host("b"), documents.host("c")],
+        [documents.instance("x", "a")],
+        missing=[{"what": "ports", "reason": "timeout", **lack}],
+    )
+    moves = [documents.migration("1", "x", "a", "b")]
+    rate = 12 / (28 if lack.get("hosts") else 44)
+    found = verdict(cloud, documents.plan(cloud, moves, rate, rate))
+    assert (found.kind, word in found.detail) == (kind, True), found
+    if kind == "snapshot_incomplete":
+        assert verdict(cloud, documents.plan(cloud, [], rate, rate)).kind == kind
+
+
+def test_members_outside_keep_no_company():
+    """An instance on no host here holds no place in a group, and is nobody to move to or with."""
+    cloud = documents.snapshot(
+        [documents.host("a"), documents.host("b")],
+        [documents.instance("x", "a"), documents.instance("y", "a")],
+        outside=[{"id": "away", "reason": "host_unknown", "host": "b"}],
+        server_groups=[
+            {"id": "apart", "policy": "anti-affinity", "members": ["x", "away"]},
+            {"id": "close", "policy": "affinity", "members": ["y", "away"]},
+        ],
+    )
+    for name, kind in (("x", None), ("y", "affinity"), ("away", "unknown_instance")):
+        # a has 8 free and then 12, b 16 and then 12.
+        plan = documents.plan(cloud, [documents.migration("1", name, "a", "b")], 8 / 24, 1.0)
+        assert verdict(cloud, plan).kind == kind, name
+
+
+@pytest.mark.parametrize("provenance", ["unknown", "inferred"])
+def test_unknown_cells_take_no_topology(provenance):
     """Cells that nobody vouches for are no destination for an instance with a topology."""
     unknown = documents.numa_host("m")
-    unknown["numa"]["provenance"] = "unknown"
+    unknown["numa"]["provenance"] = provenance
     cloud = documents.snapshot(
         [documents.numa_host("n"), unknown], [documents.numa_instance("x", "n", [0], 4)]
     )

@@ -53,6 +53,19 @@ def two_hosts() -> documents.Document:
             [{"instance": "x", "source": "a", "dest": "ghost"}],
             r"running_migrations\[0\]\.dest",
         ),
+        (
+            ("running_migrations",),
+            [{"instance": "x", "source": None, "dest": "b"}],
+            r"running_migrations\[0\]\.source",
+        ),
+        (("outside",), [{"id": "x", "reason": "no_host"}], r"outside\[0\]"),
+        (("outside",), 2 * [{"id": "z", "reason": "no_host"}], r"outside\[1\]"),
+        (("missing",), [{"what": "w", "reason": "r", "hosts": ["ghost"]}], r"missing\[0\]\.hosts"),
+        (
+            ("instances", 0, "numa", 0, "resources", "PAGES_2048KB"),
+            1,
+            r"instances\[0\]\.numa",
+        ),
     ],
 )
 def test_refused(path, to, place):
@@ -109,6 +122,131 @@ def test_running_migration_charges_both_ends():
         free = 28 - cores
         plan = documents.plan(cloud, moves, (free % 16 + 12) / (free + 12), 12 / 28)
         assert verdict(cloud, plan).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("running", "charged"),
+    [
+        ({"source": "a", "dest": "b", "far_allocations": {"VCPU": 2}}, 2),
+        ({"source": "b", "dest": "a", "far_allocations": {"VCPU": 9, "CUSTOM_X": 1}}, 9),
+        ({"source": "a", "dest": "b", "far_allocations": {}}, 0),
+        ({"source": "a", "dest": None}, 0),
+        ({"source": "b", "dest": None}, 4),
+        ({"source": "b", "dest": None, "far_allocations": {"VCPU": 3}}, 3),
+    ],
+)
+def test_far_end_of_a_running_migration(running, charged):
+    """At the known end where it is not, an instance of 4 charges what the snapshot says, once."""
+    for cores, kind in ((16 - charged, None), (17 - charged, "capacity")):
+        cloud = documents.snapshot(
+            [documents.host("a", 32), documents.host("b")],
+            [documents.instance("moving", "a"), documents.instance("x", "a", cores)],
+            running_migrations=2 * [{"instance": "moving", **running}],
+        )
+        # b: nothing free afterwards; a: 28 free, 12 beyond 16.
+        before = (28 - cores) % 16 + (16 - charged) % 16, 28 - cores + 16 - charged
+        moves = [documents.migration("1", "x", "a", "b")]
+        found = verdict(cloud, documents.plan(cloud, moves, before[0] / before[1], 12 / 28))
+        assert found.kind == kind, found
+    moves = [documents.migration("1", "moving", "a", "b")]
+    assert verdict(cloud, documents.plan(cloud, moves)).kind == "not_migratable"
+
+
+@pytest.mark.parametrize(("far", "charged"), [(3, 5), (5, 5), (7, 7)])
+def test_running_migration_inside_a_pool(far, charged):
+    """A pool behind both ends is charged once, the larger of the two; y's 5 must fit beside it."""
+    for total, kind in ((charged + 5, None), (charged + 4, "capacity")):
+        hosts = [documents.host(name, shared={"DISK_GB": "p"}) for name in ("a", "b")]
+        hosts.append(documents.host("c"))
+        hosts[2]["inventories"]["DISK_GB"] = {"total": 5}
+        cloud = documents.snapshot(
+            hosts,
+            [documents.instance("moving", "a", 0), documents.instance("y", "c", 0)],
+            pools=[{"id": "p", "inventories": {"DISK_GB": {"total": total}}}],
+            running_migrations=[
+                {
+                    "instance": "moving",
+                    "source": "a",
+                    "dest": "b",
+                    "far_allocations": {"DISK_GB": far},
+                }
+            ],
+        )
+        for entry in cloud["instances"]:
+            entry["allocations"]["DISK_GB"] = 5
+        plan = documents.plan(cloud, [documents.migration("1", "y", "c", "b")])
+        assert verdict(cloud, plan).kind == kind
+
+
+def test_held_is_charged():
+    """3 VCPU on b and 2 GB of the pool behind it are taken by others, whatever they are.
+
+    x takes 13 of b's 16 VCPU beside them and 4 of the pool's 6 GB; one more of either is too
+    much.  What b has no inventory of is charged nowhere.
+    """
+    held = [
+        {"consumer": "m", "why": "migration", "resources": {"VCPU": 1, "CUSTOM_X": 5}},
+        {"consumer": "u", "why": "unknown", "resources": {"VCPU": 2, "DISK_GB": 2}},
+    ]
+    for cores, disk, word in ((13, 4, None), (14, 4, 'host "b" VCPU'), (13, 5, "DISK_GB")):
+        cloud = documents.snapshot(
+            [
+                documents.host("a", 32),
+                documents.host("b", shared={"DISK_GB": "p"}, held=held),
+            ],
+            [documents.instance("x", "a", cores)],
+            pools=[{"id": "p", "inventories": {"DISK_GB": {"total": 6}}}],
+        )
+        cloud["instances"][0]["allocations"]["DISK_GB"] = disk
+        cloud["hosts"][0]["inventories"]["DISK_GB"] = {"total": 100}
+        # b has 13 free before and none after; a 32 - cores, then 32.
+        free = 32 - cores
+        plan = documents.plan(
+            cloud, [documents.migration("1", "x", "a", "b")], (free % 16 + 13) / (free + 13), 0.0
+        )
+        found = verdict(cloud, plan)
+        assert (found.kind, (word or "safe") in found.detail) == (word and "capacity", True), found
+
+
+def test_pages_count_in_cells():
+    """Pages of one size, which Placement does not know, fill the cells that list them."""
+    for pages, kind in ((2, None), (3, "numa")):
+        cloud = documents.snapshot(
+            [documents.numa_host("a"), documents.numa_host("b")],
+            [documents.numa_instance("x", "a", [0], 4)],
+        )
+        cloud["instances"][0]["numa"][0]["resources"]["HUGEPAGES_2048KB"] = pages
+        cloud["hosts"][1]["numa"]["cells"][1]["capacity"]["HUGEPAGES_2048KB"] = 2
+        moves = [documents.migration("1", "x", "a", "b", source_numa=[0], dest_numa=[1])]
+        assert verdict(cloud, documents.plan(cloud, moves, 1.0, 1.0)).kind == kind
+
+
+def test_inferred_cells_are_not_checked():
+    """Guests overfill a cell that was only seen from guests: nobody knows its capacity.
+
+    The host counts in the rate as one: 16 - 12 free, and 16 on b, of which 16 are no fragment.
+    """
+    inferred = documents.numa_host("a")
+    inferred["numa"]["provenance"] = "inferred"
+    cloud = documents.snapshot(
+        [inferred, documents.host("b")],
+        [documents.numa_instance("x", "a", [0], 6), documents.numa_instance("y", "a", [0], 6)],
+    )
+    assert verdict(cloud, documents.plan(cloud, [], 4 / 20, 4 / 20)).ok
+
+
+def test_running_migration_floats_at_its_far_end():
+    """Something without topology on its way to n makes its cells uncertain: n counts as one.
+
+    n and a have 12 free each, of which 4 are beyond 8; n's cells alone would have 8 and 8.
+    """
+    cloud = documents.snapshot(
+        [documents.numa_host("n"), documents.host("a")],
+        [documents.instance("moving", "a")],
+        running_migrations=[{"instance": "moving", "source": "a", "dest": "n"}],
+    )
+    plan = documents.plan(cloud, [], 8 / 24, 8 / 24, options={"fragment_cores": 8})
+    assert verdict(cloud, plan).ok
 
 
 def test_running_migration_counts_in_its_group():

@@ -2,24 +2,33 @@
 """An anonymised snapshot has no names and plans like the original."""
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
+import hypothesis
+from hypothesis import strategies
 import numpy as np
 import pytest
 
+from nova_rebalancer import controller
 from nova_rebalancer.collect import anonymise
 from nova_rebalancer.collect import document
 from nova_rebalancer.collect import vmr2l
-from nova_rebalancer.model import state
 from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.plan import base
+from tests import clouds
 from tests.unit.collect import vmr2l_files
 
 
 def everything() -> dict[str, Any]:
-    """A snapshot with every key of the format; what must not be seen contains SECRET."""
+    """A snapshot with every key of the format; what must not be seen contains SECRET.
+
+    A plan exists, too: on a, i2 and i3 (2 cores each) may move, and 30 - 12 cores are free, on b
+    30; of both 2 are fragments of 4, and none if one of them moves.  c was not read whole.
+    """
     hosts = []
-    for name in ("SECRET-a", "SECRET-b"):
+    for name in ("SECRET-a", "SECRET-b", "SECRET-c"):
         hosts.append(
             {
                 "id": name,
@@ -33,17 +42,57 @@ def everything() -> dict[str, Any]:
                 "inventories": {
                     "PCPU": {"total": 32, "reserved": 2, "max_unit": 32},
                     "MEMORY_MB": {"total": 65536, "allocation_ratio": 1.5},
-                    "CUSTOM_SECRET_LICENCE": {"total": 3},
+                    "CUSTOM_SECRET_LICENCE": {"total": 9},
                 },
                 "shared": {"DISK_GB": "SECRET-pool", "CUSTOM_SECRET_IOPS": "SECRET-pool"},
                 "numa": {
                     "provenance": "operator",
-                    "cells": [{"id": 0, "capacity": {"PCPU": 30, "CUSTOM_SECRET_LICENCE": 3}}],
+                    "cells": [{"id": 0, "capacity": {"PCPU": 30, "CUSTOM_SECRET_LICENCE": 9}}],
                 },
                 "rack": {"provenance": "operator", "value": "SECRET-rack"},
                 "cell": {"provenance": "unknown", "value": None},
+                "power_zone": {"provenance": "operator", "value": "SECRET-zone-7"},
+                "migration_link": {"provenance": "operator", "value": "SECRET-link"},
+                "migration_mibps": {"provenance": "operator", "value": "1250.5"},
+                "forced_down": False,
+                "hypervisor_type": "QEMU",
+                "hypervisor_version": 8002000,
+                "cpu_info": {
+                    "vendor": "Intel",
+                    "model": "Cascadelake-Server",
+                    "arch": "x86_64",
+                    "features": ["SECRET"],
+                    "topology": {"SECRET": 2},
+                },
+                "providers": [
+                    {
+                        "id": f"{name}-gpu",
+                        "name": f"{name}_pci_0000_SECRET",
+                        "parent": name,
+                        "inventories": {"VGPU": {"total": 4}, "CUSTOM_SECRET_GPU": {"total": 2}},
+                        "traits": ["HW_GPU_API_VULKAN", "CUSTOM_SECRET_GPU"],
+                    },
+                    {
+                        "id": f"{name}-part",
+                        "name": f"{name}_part",
+                        "parent": f"{name}-gpu",
+                        "inventories": {},
+                    },
+                ],
+                "held": [
+                    {
+                        "consumer": "SECRET-away",
+                        "why": "elsewhere",
+                        "resources": {"PCPU": 2, "CUSTOM_SECRET_LICENCE": 1},
+                    },
+                    {"consumer": "SECRET-m", "why": "migration", "resources": {"PCPU": 1}},
+                    {"consumer": "SECRET-x", "why": "unknown", "resources": {"DISK_GB": 1}},
+                ],
             }
         )
+    hosts[1]["migration_mibps"] = {"provenance": "operator", "value": "SECRET, but fast"}
+    # i2 and i3 take half of what the others take.
+    sizes = [4, 4, 2, 2]
     instances = [
         {
             "id": f"SECRET-i{i}",
@@ -53,17 +102,31 @@ def everything() -> dict[str, Any]:
             "host": "SECRET-a",
             "status": "ACTIVE",
             "task_state": None,
-            "locked": bool(i),
+            "vm_state": "active",
+            "power_state": 1,
+            "locked": i == 1,
+            "locked_reason": "SECRET, ask Anna",
             "allow_migration": True,
             "allowed_hosts": ["SECRET-b", "SECRET-a"],
-            "allocations": {"PCPU": 4, "MEMORY_MB": 2048, "CUSTOM_SECRET_LICENCE": 1},
-            "numa": [{"cell": 0, "resources": {"PCPU": 4, "CUSTOM_SECRET_LICENCE": 1}}],
+            "allocations": {"PCPU": size, "MEMORY_MB": 2048, "CUSTOM_SECRET_LICENCE": 1},
+            "nested": {} if i > 1 else {"SECRET-a-gpu": {"VGPU": 1, "CUSTOM_SECRET_GPU": 1}},
+            "numa": [{"cell": 0, "resources": {"PCPU": size, "CUSTOM_SECRET_LICENCE": 1}}],
             "usage": {"PCPU": {"mean": 0.5, "window_s": 60, "age_s": 5}},
             "metadata": {"owner": "SECRET"},
             "tags": ["SECRET"],
             "launched_at": "2025-01-01T00:00:00Z",
+            "updated_at": "2025-01-02T00:00:00Z",
+            "pinned_az": "SECRET-zone",
+            "image": {
+                "id": "SECRET-image",
+                "properties": {"hw_cpu_policy": "dedicated", "hw_secret": "SECRET"},
+            },
+            "extra_specs": {"hw:cpu_policy": "dedicated", "SECRET:key": "SECRET"},
+            "scheduler_hints": {"group": "SECRET-g", "SECRET": ["SECRET"]},
+            "volumes": ["SECRET-volume", f"SECRET-volume-{i}"],
+            "vnic_types": ["direct"],
         }
-        for i in range(2)
+        for i, size in enumerate(sizes)
     ]
     return {
         "format": "nova-rebalancer-snapshot/1",
@@ -94,11 +157,16 @@ def everything() -> dict[str, Any]:
                 "project": "SECRET-project",
                 "policy": "anti-affinity",
                 "max_server_per_host": 2,
-                "members": ["SECRET-i1", "SECRET-i0"],
+                "members": ["SECRET-i1", "SECRET-i0", "SECRET-away"],
             }
         ],
         "aggregates": [
-            {"name": "SECRET-agg", "hosts": ["SECRET-b"], "metadata": {"SECRET": "SECRET"}}
+            {
+                "id": "SECRET-7",
+                "name": "SECRET-agg",
+                "hosts": ["SECRET-b"],
+                "metadata": {"SECRET": "SECRET"},
+            }
         ],
         "running_migrations": [
             {
@@ -106,9 +174,28 @@ def everything() -> dict[str, Any]:
                 "source": "SECRET-a",
                 "dest": "SECRET-b",
                 "status": "running",
+                "id": "SECRET-m",
+                "type": "live-migration",
+                "far_allocations": {"PCPU": 4, "CUSTOM_SECRET_LICENCE": 1},
+            },
+            {"instance": "SECRET-i0", "source": "SECRET-a", "dest": None},
+        ],
+        "outside": [
+            {
+                "id": "SECRET-away",
+                "name": "SECRET-mail",
+                "project": "SECRET-project",
+                "status": "ERROR",
+                "task_state": None,
+                "host": "SECRET-ironic",
+                "reason": "host_refused",
             }
         ],
-        "missing": [{"what": "SECRET service", "reason": "SECRET timed out"}],
+        "refused": [{"host": "SECRET-ironic", "reason": "SECRET bare metal"}],
+        "missing": [
+            {"what": "SECRET service", "reason": "SECRET timed out", "hosts": ["SECRET-c"]}
+        ],
+        "collected": {"SECRET": "SECRET", "requests": {"SECRET": 20}},
         "meta": {"SECRET": "SECRET"},
     }
 
@@ -141,6 +228,10 @@ def test_everything_uses_the_whole_format():
         ("pool", example["pools"][0]),
         ("running_migration", example["running_migrations"][0]),
         ("missing", example["missing"][0]),
+        ("outside", example["outside"][0]),
+        ("refused", example["refused"][0]),
+        ("provider", example["hosts"][0]["providers"][0]),
+        ("held", example["hosts"][0]["held"][0]),
     ):
         assert set(item) == parts[name]
 
@@ -164,19 +255,39 @@ def schema_parts(schema: Any) -> dict[str, set[str]]:
 def test_pseudonyms():
     """Names are numbered in the order they occur and are the same at all their places."""
     result = anonymise.anonymise(everything())
-    assert [host["id"] for host in result["hosts"]] == ["host-0001", "host-0002"]
+    assert [host["id"] for host in result["hosts"]] == ["host-0001", "host-0002", "host-0003"]
     assert result["instances"][0]["allowed_hosts"] == ["host-0002", "host-0001"]
-    assert result["server_groups"][0]["members"] == ["instance-0002", "instance-0001"]
+    away = result["outside"][0]["id"]
+    assert result["server_groups"][0]["members"] == [
+        result["instances"][1]["id"],
+        result["instances"][0]["id"],
+        away,
+    ]
     assert result["running_migrations"][0]["dest"] == "host-0002"
     assert result["instances"][0]["flavor"] == result["flavors"][0]["name"]
     assert result["instances"][0]["project"] == result["server_groups"][0]["project"]
     (custom,) = set(result["hosts"][0]["inventories"]) - {"PCPU", "MEMORY_MB"}
     assert custom in result["instances"][0]["allocations"]
     assert custom in result["instances"][0]["numa"][0]["resources"]
+    assert custom in result["running_migrations"][0]["far_allocations"]
+    host, running = result["hosts"][0], result["running_migrations"][0]
+    assert [held["consumer"] for held in host["held"]] == [away, running["id"], "consumer-0001"]
+    assert custom in host["held"][0]["resources"]
+    gpu, part = host["providers"]
+    assert (gpu["parent"], part["parent"]) == (host["id"], gpu["id"])
+    assert list(result["instances"][0]["nested"]) == [gpu["id"]]
+    assert set(result["instances"][0]["nested"][gpu["id"]]) == set(gpu["inventories"])
+    assert result["instances"][0]["pinned_az"] == host["az"]
+    assert result["outside"][0]["project"] == result["instances"][0]["project"]
+    assert result["outside"][0]["host"] == result["refused"][0]["host"]
+    assert result["missing"][0]["hosts"] == [result["hosts"][2]["id"]]
+    assert result["running_migrations"][1]["dest"] is None
+    first, second = (instance["volumes"] for instance in result["instances"][:2])
+    assert (first[0] == second[0], first[1] == second[1]) == (True, False)
 
 
 def test_what_stays():
-    """Amounts, states, policies and times stay; only five extra specs do."""
+    """Amounts, states, policies and times stay; few extra specs and image properties do."""
     result = anonymise.anonymise(everything())
     host, instance = result["hosts"][0], result["instances"][1]
     assert host["inventories"]["PCPU"] == {"total": 32, "reserved": 2, "max_unit": 32}
@@ -185,6 +296,41 @@ def test_what_stays():
     assert instance["usage"]["PCPU"]["mean"] == 0.5
     assert result["flavors"][0]["extra_specs"] == {"hw:cpu_policy": "dedicated"}
     assert result["server_groups"][0]["max_server_per_host"] == 2
+    assert host["cpu_info"] == {
+        "vendor": "Intel",
+        "model": "Cascadelake-Server",
+        "arch": "x86_64",
+    }
+    assert (host["hypervisor_type"], host["hypervisor_version"]) == ("QEMU", 8002000)
+    assert [one["migration_mibps"]["value"] for one in result["hosts"]] == [
+        "1250.5",
+        None,
+        "1250.5",
+    ]
+    assert [held["why"] for held in host["held"]] == ["elsewhere", "migration", "unknown"]
+    assert host["held"][0]["resources"]["PCPU"] == 2
+    assert instance["extra_specs"] == {"hw:cpu_policy": "dedicated"}
+    assert instance["image"]["properties"] == {"hw_cpu_policy": "dedicated"}
+    assert (instance["updated_at"], instance["vnic_types"]) == ("2025-01-02T00:00:00Z", ["direct"])
+    assert (instance["vm_state"], instance["power_state"]) == ("active", 1)
+    assert result["outside"][0]["reason"] == "host_refused"
+    assert result["running_migrations"][0]["type"] == "live-migration"
+    assert "collected" not in result
+
+
+def test_unknown_stays_unknown():
+    """What the original leaves open, null or absent, is not made up."""
+    given = everything()
+    given["instances"][0].update(image={"id": None, "properties": {}}, vnic_types=None)
+    del given["instances"][1]["image"]
+    given["missing"] = [{"what": "SECRET", "reason": "SECRET"}]
+    result = anonymise.anonymise(given)
+    assert document.problems(result) == []
+    assert result["instances"][0]["image"]["id"] is None
+    assert result["instances"][0]["vnic_types"] is None
+    assert "image" not in result["instances"][1]
+    assert "hosts" not in result["missing"][0]
+    assert "far_allocations" not in result["running_migrations"][1]
 
 
 def test_key():
@@ -208,13 +354,43 @@ def test_source_is_not_changed():
 def test_same_arrays(key):
     """The planner sees the same arrays, so its plans are as good."""
     original, _ = vmr2l.convert(vmr2l_files.two_clusters(), "f.json")
-    placements = []
-    for snapshot in (original, anonymise.anonymise(original, key)):
-        data = json.dumps(snapshot).encode()
-        placements.append(state.build(document.loads(data, "f")[0]))
-    a, b = placements
-    for name in ("capacity", "row_of", "demand", "host_of", "cells_of", "allowed", "movable"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-    assert [group.members for group in a.groups] == [group.members for group in b.groups]
+    assert_same_arrays(original, anonymise.anonymise(original, key))
+
+
+@hypothesis.given(clouds.snapshots(4, 8), strategies.sampled_from([None, b"a secret"]))
+def test_same_arrays_of_any_cloud(made, key):
+    """So it is with whatever a cloud has, and the result is as sound as the original."""
+    result = anonymise.anonymise(made, key)
+    assert document.problems(result) == []
+    assert_same_arrays(made, result)
+
+
+def assert_same_arrays(original: dict[str, Any], result: dict[str, Any]) -> None:
+    """Two snapshots are one to a planner, who knows no names."""
+    a, b = (clouds.state_of(made) for made in (original, result))
+    for field in dataclasses.fields(a):
+        values = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(values[0], np.ndarray):
+            np.testing.assert_array_equal(*values)
+    assert [(group.limit, group.members, group.arriving) for group in a.groups] == [
+        (group.limit, group.members, group.arriving) for group in b.groups
+    ]
+    assert [why.code for why in a.excluded.values()] == [why.code for why in b.excluded.values()]
     goal = fragmentation.Fragmentation(16)
     assert goal.evaluate(a) == goal.evaluate(b)
+
+
+@KEYS
+@pytest.mark.parametrize("planner", ["greedy", "mip"])
+@pytest.mark.parametrize("make", [everything, clouds.three_hosts, clouds.numa_doubles])
+def test_same_plan(make, planner, key):
+    """The plan moves the same instances over the same hosts, in the same order."""
+    made = make()
+    options = controller.Options(fragment_cores=clouds.CORES, planner=planner)
+    plans = []
+    for snapshot in (made, anonymise.anonymise(made, key)):
+        facts, sha256 = document.loads(json.dumps(snapshot).encode(), "f")
+        plans.append(controller.run(facts, sha256, options, base.Watch()))
+    hops = [[migration.hop for migration in plan.path.migrations] for plan in plans]
+    assert hops[0] == hops[1] != []
+    assert plans[0].after == plans[1].after

@@ -15,6 +15,7 @@ import pytest
 from nova_rebalancer import exceptions
 from nova_rebalancer.checker import facts
 from nova_rebalancer.collect import document
+from nova_rebalancer.model import cloud
 from nova_rebalancer.model import state
 from tests import clouds
 
@@ -103,6 +104,71 @@ def repeat(key: str) -> Change:
             lambda m: m.update(running_migrations=[{"instance": "x", "source": "a", "dest": "b"}]),
             r'running_migrations\[0\].instance: "x" is not in the snapshot',
         ),
+        (
+            lambda m: m.update(
+                running_migrations=[{"instance": "other", "source": None, "dest": "b"}]
+            ),
+            r"running_migrations\[0\].source: null is not of type",
+        ),
+        (
+            lambda m: m.update(
+                running_migrations=[{"instance": "other", "source": "a", "dest": "ghost"}]
+            ),
+            r'running_migrations\[0\].dest: "ghost" is not in the snapshot',
+        ),
+        (
+            lambda m: m.update(
+                running_migrations=[
+                    {
+                        "instance": "other",
+                        "source": "a",
+                        "dest": None,
+                        "far_allocations": {"VCPU": -1},
+                    }
+                ]
+            ),
+            r"running_migrations\[0\].far_allocations",
+        ),
+        (
+            lambda m: m.update(outside=[{"id": "celled", "reason": "no_host"}]),
+            r'instances: the id "celled" occurs 2 times',
+        ),
+        (
+            lambda m: m.update(outside=[{"id": "away", "reason": "no_host"}] * 2),
+            r'instances: the id "away" occurs 2 times',
+        ),
+        (
+            lambda m: m.update(outside=[{"id": "away", "reason": "lost"}]),
+            r'outside\[0\].reason: "lost" is not one of',
+        ),
+        (
+            lambda m: m.update(missing=[{"what": "w", "reason": "r", "hosts": ["a", "ghost"]}]),
+            r'missing\[0\].hosts: no host "ghost"',
+        ),
+        (
+            lambda m: m["hosts"][0].update(
+                held=[{"consumer": "c", "why": "other", "resources": {}}]
+            ),
+            r'hosts\[0\].held\[0\].why: "other" is not one of',
+        ),
+        (
+            lambda m: m["hosts"][0].update(
+                held=[{"consumer": "c", "why": "unknown", "resources": {"VCPU": -1}}]
+            ),
+            r"hosts\[0\].held\[0\].resources.VCPU: -1 is less",
+        ),
+        (
+            lambda m: m["hosts"][0].update(providers=[{"id": "p", "name": "p", "parent": "a"}]),
+            r'hosts\[0\].providers\[0\]: "inventories" is a required property',
+        ),
+        (
+            lambda m: m["instances"][0].update(nested={"p": {"VGPU": 0.5}}),
+            r"instances\[0\].nested.p.VGPU: 0.5 is not of type",
+        ),
+        (
+            lambda m: m["instances"][0]["numa"][0].update(resources={"PAGES_2048KB": 1}),
+            r"demand 1 PAGES_2048KB, its allocation is 0",
+        ),
         (lambda m: m["hosts"][0].update(colour="red"), r"hosts\[0\]: .*colour"),
         (lambda m: [one.update(id="two\nlines") for one in m["instances"]], "occurs 3 times"),
         (lambda m: m["instances"][0].update(status=["long"] * 10**5), r"instances\[0\].status"),
@@ -176,6 +242,34 @@ def test_accepts_what_the_checker_accepts(made: clouds.Document) -> None:
     assert again.cell_ids == start.cell_ids
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["instances"][0].update(allocations={}),
+        lambda m: m["instances"][0]["numa"][0]["resources"].update(HUGEPAGES_1048576KB=2),
+        lambda m: m.update(
+            outside=[{"id": "away", "reason": "host_refused", "host": "bare-metal"}],
+            server_groups=[{"id": "g", "policy": "affinity", "members": ["away", "celled"]}],
+        ),
+        lambda m: m.update(
+            running_migrations=[{"instance": "other", "source": "b", "dest": None, "id": "m"}]
+        ),
+        lambda m: m.update(missing=[{"what": "w", "reason": "r", "hosts": []}]),
+        lambda m: m["hosts"][0]["numa"].update(provenance="inferred"),
+    ],
+)
+def test_not_refused(change: Change) -> None:
+    """What a cloud in use says is sound, to the checker too.
+
+    Of an instance without allocations nobody knows how large it is, and Placement does not count
+    pages by size: then a guest cell may demand more than is allocated.
+    """
+    made = clouds.mixed()
+    change(made)
+    assert document.problems(made) == []
+    facts.read(clouds.as_bytes(made), "test")
+
+
 def test_fields() -> None:
     """Everything the schema lets a snapshot say arrives in the facts."""
     made = clouds.mixed()
@@ -216,6 +310,100 @@ def test_fields() -> None:
     )
     assert found.missing[0].reason == "timeout"
     assert state.build(found).load[0].tolist()[0] == 0.5
+
+
+def test_fields_of_a_live_cloud() -> None:
+    """What only a live cloud says arrives in the facts as well, and amounts are whole numbers."""
+    made = clouds.mixed()
+    fact = {"provenance": "operator", "value": "800"}
+    made["hosts"][0].update(
+        forced_down=True,
+        hypervisor_type="QEMU",
+        hypervisor_version=8002000,
+        cpu_info={"vendor": "Intel", "features": ["avx"]},
+        power_zone=fact,
+        migration_link=fact,
+        migration_mibps=fact,
+        providers=[
+            {
+                "id": "gpu",
+                "name": "a_gpu",
+                "parent": "a",
+                "inventories": {"VGPU": {"total": 4.0}},
+                "traits": ["CUSTOM_GPU"],
+            }
+        ],
+        held=[{"consumer": "x", "why": "elsewhere", "resources": {"VCPU": 1.0}}],
+    )
+    made["instances"][0].update(
+        nested={"gpu": {"VGPU": 1.0}},
+        image={"id": None, "properties": {"hw_numa_nodes": "1"}},
+        extra_specs={"hw:numa_nodes": "1"},
+        scheduler_hints={"group": "g"},
+        volumes=["v"],
+        vnic_types=["direct"],
+        pinned_az="east",
+        updated_at="2026-01-01T00:00:00Z",
+        vm_state="active",
+        power_state=1,
+        locked_reason="why",
+    )
+    made.update(
+        aggregates=[{"id": "7", "name": "ssd", "hosts": ["a"]}],
+        outside=[{"id": "away", "reason": "no_host", "status": "SHELVED_OFFLOADED"}],
+        refused=[{"host": "bare-metal", "reason": "ironic"}],
+        missing=[{"what": "ports", "reason": "timeout", "hosts": ["b"]}],
+        collected={"seconds": 2.5, "requests": {"nova": 20}},
+        running_migrations=[
+            {
+                "id": "m",
+                "type": "resize",
+                "instance": "other",
+                "source": "b",
+                "dest": "a",
+                "status": "finished",
+                "far_allocations": {"VCPU": 2},
+            }
+        ],
+    )
+    found, _ = document.loads(clouds.as_bytes(made), "cloud.json")
+    host, instance = found.hosts[0], found.instances[0]
+    assert (host.forced_down, host.hypervisor_type, host.hypervisor_version) == (
+        True,
+        "QEMU",
+        8002000,
+    )
+    assert host.cpu_info == {"vendor": "Intel", "features": ["avx"]}
+    told = cloud.Fact(**fact)
+    assert [host.power_zone, host.migration_link, host.migration_mibps] == [told] * 3
+    gpu = cloud.Provider("gpu", "a_gpu", "a", {"VGPU": cloud.Inventory(4)}, ("CUSTOM_GPU",))
+    assert host.providers == (gpu,)
+    assert host.held == (cloud.Held("x", "elsewhere", {"VCPU": 1}),)
+    assert (host.lacks, found.hosts[1].lacks) == (None, "ports")
+    assert instance.nested == {"gpu": {"VGPU": 1}}
+    assert instance.image == cloud.Image(None, {"hw_numa_nodes": "1"})
+    assert (instance.extra_specs, instance.scheduler_hints) == (
+        {"hw:numa_nodes": "1"},
+        {"group": "g"},
+    )
+    assert (instance.volumes, instance.vnic_types, instance.pinned_az) == (
+        ("v",),
+        ("direct",),
+        "east",
+    )
+    assert (instance.updated_at, instance.vm_state, instance.power_state) == (
+        "2026-01-01T00:00:00Z",
+        "active",
+        1,
+    )
+    assert (instance.locked_reason, found.instances[1].vnic_types) == ("why", None)
+    assert found.aggregates[0].id == "7"
+    assert found.outside == (cloud.Outside("away", "no_host", status="SHELVED_OFFLOADED"),)
+    assert found.refused == (cloud.Refused("bare-metal", "ironic"),)
+    assert found.missing == (cloud.Missing("ports", "timeout", ("b",)),)
+    assert found.running_migrations == (
+        cloud.RunningMigration("other", "b", "a", "finished", "m", "resize", {"VCPU": 2}),
+    )
 
 
 def test_large_snapshot_is_read_in_seconds() -> None:

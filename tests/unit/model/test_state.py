@@ -144,6 +144,158 @@ def test_running_migration(source: str, dest: str, charged: list[int]) -> None:
     assert start.excluded[0].code == "migrating"
 
 
+@pytest.mark.parametrize(
+    ("ends", "charged"),
+    [
+        ({"source": "a", "dest": "b", "far_allocations": {"VCPU": 2, "CUSTOM_X": 1}}, [6, 2, 4]),
+        ({"source": "b", "dest": "a", "far_allocations": {"VCPU": 7}}, [6, 7, 4]),
+        ({"source": "a", "dest": "b", "far_allocations": {}}, [6, 0, 4]),
+        ({"source": "a", "dest": None}, [6, 0, 4]),
+        ({"source": "b", "dest": None}, [6, 6, 4]),
+        ({"source": "b", "dest": None, "far_allocations": {"VCPU": 1}}, [6, 1, 4]),
+    ],
+)
+def test_far_allocations(ends: clouds.Document, charged: list[int]) -> None:
+    """The known far end of a migration is charged what the snapshot says, i (6 cores) on a whole.
+
+    A resize charges another size there than the instance has; no destination is charged that
+    Nova has not chosen; what a host has no inventory of is charged nowhere.
+    """
+    made = clouds.running_migration()
+    made["running_migrations"] = [{"instance": "i", **ends}]
+    start = clouds.state_of(made)
+    assert start.used()[:, start.resources.index("VCPU")].tolist() == charged
+    assert start.excluded[0].code == "migrating"
+
+
+def test_each_migration_has_its_own_far_allocations() -> None:
+    """Of two migrations of i each charges its own far end: 2 cores on b, 3 on c beside j's 4."""
+    made = clouds.running_migration()
+    made["running_migrations"] = [
+        {"instance": "i", "source": "a", "dest": "b", "far_allocations": {"VCPU": 2}},
+        {"instance": "i", "source": "a", "dest": "c", "far_allocations": {"VCPU": 3}},
+        {"instance": "i", "source": "a", "dest": None, "far_allocations": {"VCPU": 5}},
+    ]
+    start = clouds.state_of(made)
+    assert start.used()[:, start.resources.index("VCPU")].tolist() == [6, 2, 7]
+
+
+@pytest.mark.parametrize(("far", "charged"), [(3, 10), (5, 10), (7, 12)])
+def test_far_end_in_the_same_pool(far: int, charged: int) -> None:
+    """A pool behind both ends is charged the larger of the two; i and j take 5 each of it."""
+    made = clouds.shared_pool(20)
+    made["running_migrations"] = [
+        {"instance": "i", "source": "a", "dest": "b", "far_allocations": {"DISK_GB": far}}
+    ]
+    start = clouds.state_of(made)
+    assert start.used()[3, start.resources.index("DISK_GB")] == charged
+
+
+def test_held() -> None:
+    """What Placement holds for others is charged like an instance that never moves.
+
+    On a 3 of 8 cores, from two consumers; on b disk, which comes from the pool; what a host has
+    no inventory of is charged nowhere.
+    """
+    made = clouds.shared_pool(20)
+    made["hosts"][0]["held"] = [
+        {"consumer": "x", "why": "elsewhere", "resources": {"VCPU": 2, "CUSTOM_X": 1}},
+        {"consumer": "y", "why": "migration", "resources": {"VCPU": 1}},
+    ]
+    made["hosts"][1]["held"] = [{"consumer": "z", "why": "unknown", "resources": {"DISK_GB": 4}}]
+    start = clouds.state_of(made)
+    cores, disk = start.resources.index("VCPU"), start.resources.index("DISK_GB")
+    assert start.base[:, cores].tolist() == [3, 0, 0, 0]
+    assert start.base[:, disk].tolist() == [0, 0, 0, 4]
+    assert start.used()[:, cores].tolist() == [2 + 3, 6, 2, 0]
+    assert start.used()[3, disk] == 10 + 4
+    assert (start.moved(0, 2).used()[0, cores], start.base.sum()) == (3, 7)
+
+
+def test_held_takes_room() -> None:
+    """j (2 cores) may go to b, which has 2 free, until something holds one of them."""
+    made = clouds.three_hosts()
+    assert ledger.Ledger(clouds.state_of(made)).hosts_with_room(1).tolist() == [1, 2]
+    made["hosts"][1]["held"] = [{"consumer": "x", "why": "unknown", "resources": {"VCPU": 1}}]
+    assert ledger.Ledger(clouds.state_of(made)).hosts_with_room(1).tolist() == [2]
+
+
+def test_members_outside_occupy_nothing() -> None:
+    """A group may have members on no host of the snapshot: they count nowhere."""
+    made = clouds.anti_affinity_triple()
+    made["outside"] = [{"id": "away", "reason": "host_unknown", "host": "elsewhere"}]
+    made["server_groups"][0]["members"] = ["away", "i", "j", "k"]
+    start = clouds.state_of(made)
+    assert start.groups[0].members == (0, 1, 2)
+    assert state.in_groups(start).tolist() == [[1, 1, 1, 0]]
+    assert ledger.Ledger(start).hosts_with_room(0).tolist() == [3]
+
+
+def test_affinity_with_members_outside() -> None:
+    """Whoever shares an affinity group with an instance elsewhere stays where it is."""
+    made = clouds.three_hosts()
+    made["outside"] = [{"id": "away", "reason": "cell_down"}]
+    made["server_groups"] = [{"id": "g", "policy": "affinity", "members": ["i", "away"]}]
+    start = clouds.state_of(made)
+    assert {v: why.code for v, why in start.excluded.items()} == {0: "affinity"}
+
+
+@pytest.mark.parametrize("provenance", ["unknown", "inferred"])
+def test_cells_nobody_vouches_for(provenance: str) -> None:
+    """Cells seen from guests only may be a part: none is known, and no topology goes there."""
+    made = clouds.numa_doubles()
+    made["hosts"][0]["numa"]["provenance"] = provenance
+    start = clouds.state_of(made)
+    assert (start.cells.tolist(), start.cell_ids) == ([0, 2], ((), (0, 1)))
+    # The guests on a may leave; single on b may not come.
+    assert [start.allowed[e].tolist() for e in start.eligibility_of] == [[False, True]] * 3
+    assert start.movable.all()
+    assert (start.cells_of[0] == state.NOWHERE).all()
+    assert not start.cell_used()[0].any()
+
+
+def test_a_host_not_read_whole() -> None:
+    """Nothing leaves or enters a host of which something is missing, and it is no part of rates.
+
+    What is missing for no host in particular, or for none, excludes nothing here.
+    """
+    made = clouds.three_hosts()
+    made["missing"] = [
+        {"what": "metrics", "reason": "timeout", "hosts": []},
+        {"what": "topologies", "reason": "refused", "hosts": ["b", "b"]},
+        {"what": "ports", "reason": "refused", "hosts": ["b"]},
+    ]
+    start = clouds.state_of(made)
+    why = start.excluded[2]
+    assert (why.code, why.params["what"]) == ("host_not_usable", "not read whole")
+    assert why.text == "its host b is not read whole (topologies)"
+    assert list(start.excluded) == [2]
+    assert start.usable.tolist() == [True, False, True]
+    assert not start.allowed[:, 1].any()
+
+
+def test_pages_count_in_cells_only() -> None:
+    """Pages of one size fill a cell that lists them, and no inventory is asked for them."""
+    made = clouds.snapshot(
+        [clouds.numa_host("a"), clouds.numa_host("b"), clouds.numa_host("c")],
+        [
+            clouds.numa_instance("v", "a", {0: 2}),
+            clouds.numa_instance("w", "b", {0: 1}),
+            clouds.numa_instance("x", "c", {1: 1}),
+        ],
+    )
+    for one in made["instances"]:
+        one["numa"][0]["resources"]["HUGEPAGES_2048KB"] = 3
+    for cell in made["hosts"][1]["numa"]["cells"]:
+        cell["capacity"]["HUGEPAGES_2048KB"] = 5 - 5 * cell["id"]
+    start = clouds.state_of(made)
+    book = ledger.Ledger(start)
+    # b: 3 of 5 pages are taken on cell 0, and cell 1 has none; c does not count them.
+    assert (book.cells_for(0, 1), book.cells_for(0, 2)) == (None, (0,))
+    assert book.hosts_with_room(0).tolist() == [1, 2]
+    assert start.overfull() == []
+
+
 def test_running_migration_in_a_group() -> None:
     """Where a member is on its way to, another may not go."""
     made = clouds.anti_affinity_triple()
@@ -177,6 +329,9 @@ def test_an_overfull_pool_and_cell_are_told() -> None:
         ({"status": "SHUTOFF"}, "status"),
         ({"task_state": "spawning"}, "task_state"),
         ({"locked": True}, "locked"),
+        ({"allocations": {}}, "no_allocations"),
+        ({"nested": {"gpu": {"VGPU": 1}}}, "nested_resources"),
+        ({"nested": {}}, None),
         ({"status": "PAUSED"}, None),
     ],
 )
@@ -189,14 +344,17 @@ def test_not_migratable(facts: clouds.Document, code: str | None) -> None:
     assert [why.code for why in start.excluded.values()] == ([] if code is None else [code])
 
 
-@pytest.mark.parametrize("facts", [{"status": "disabled"}, {"state": "down"}])
-def test_host_not_usable(facts: clouds.Document) -> None:
-    """Nothing leaves or enters a host that is disabled or down."""
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [({"status": "disabled"}, "disabled (fan)"), ({"state": "down"}, "down")],
+)
+def test_host_not_usable(facts: clouds.Document, text: str) -> None:
+    """Nothing leaves or enters a host that is disabled or down; why it is disabled is told."""
     made = clouds.three_hosts()
     made["hosts"][1].update(facts, disabled_reason="fan")
     start = clouds.state_of(made)
     assert start.excluded[2].code == "host_not_usable"
-    assert "(fan)" in start.excluded[2].text
+    assert start.excluded[2].text == f"its host b is {text}"
     assert not start.allowed[:, 1].any()
 
 
