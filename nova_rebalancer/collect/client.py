@@ -216,6 +216,8 @@ class Client:
             data = self.cloud.adapters[service].get_endpoint_data()
         except ksa.Unauthorized as error:
             raise connection.refused(self.cloud, error) from None
+        except (ksa.EndpointNotFound, ksa.EmptyCatalog):
+            data = None
         except ksa.ClientException as error:
             raise _Again(_line(error)) from None
         if data is None:
