@@ -204,7 +204,7 @@ class Client:
             account = f"{session.get_user_id()} {session.get_project_id()}"
             endpoint = self.cloud.adapters["compute"].get_endpoint()
         except (ksa.ConnectFailure, ksa.DiscoveryFailure, ksa.HttpServerError) as error:
-            raise _Again(str(connection.refused(self.cloud, error))) from None
+            raise _Again(f"no Keystone answers at {self.cloud.auth_url} ({_line(error)})") from None
         except (ksa.ClientException, requests.RequestException) as error:
             raise connection.refused(self.cloud, error) from None
         return f"{self.cloud.auth_url} {self.cloud.region} {endpoint} {account}"

@@ -9,11 +9,9 @@ from urllib import parse
 from nova_rebalancer import exceptions
 from nova_rebalancer.collect import client
 
-LEAST = (2, 73)
-"""From it on a listing says whether a server is locked."""
-
-BEST = (2, 100)
-"""Scheduler hints in the listing (2.100), image properties (2.98), the zone asked for (2.96)."""
+VERSION = (2, 100)
+"""From it on a listing has the scheduler hints, which tell server groups, and the properties of
+images (2.98), which tell NUMA topologies.  2025.1, the oldest release that is supported, has it."""
 
 HYPERVISORS = (2, 87)
 """From 2.88 on Nova asks each compute for its uptime, one after the other (bug 2122036)."""
@@ -46,9 +44,7 @@ class Nova:
 
     def __init__(self, ask: client.Client) -> None:
         self._ask = ask
-        self.version = ask.version("compute", BEST, LEAST)
-        self.hints = ask.newest("compute") >= (2, 100)
-        """Whether servers tell the server group they were made in."""
+        self.version = ask.version("compute", VERSION, VERSION)
         self._old = ask.version("compute", HYPERVISORS)
 
     def unreachable(self) -> list[str]:
@@ -139,10 +135,11 @@ class Nova:
 
     def migrations(self, since: float | None) -> list[Json]:
         """Return migrations: those in progress, or all that changed since a moment."""
-        if since is not None:
-            return self._pages("/os-migrations", "migrations", {"changes-since": _moment(since)})
         found = []
-        for status in IN_PROGRESS:
+        if since is not None:
+            found = self._pages("/os-migrations", "migrations", {"changes-since": _moment(since)})
+        # A new one counts as changed only when it gets its next status.
+        for status in IN_PROGRESS if since is None else IN_PROGRESS[:1]:
             found += self._pages("/os-migrations", "migrations", {"status": status})
         return found
 

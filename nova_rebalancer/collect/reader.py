@@ -312,8 +312,8 @@ class Reader:
         now.servers.update(changed)
         if moved or left:
             LOG.info("servers changed=%d gone=%d while the cloud was read", len(moved), len(left))
-            self._take(now, self._nova.migrations(now.started - OVERLAP_S))
-            self._ask_consumers(now, {*moved, *left})
+            ended = self._take(now, self._nova.migrations(now.started - OVERLAP_S))
+            self._ask_consumers(now, {*moved, *left, *ended, *now.migrations})
             self._ask_topologies(
                 now, [n for n in moved if now.servers[n]["host"] and numa.asked(now.servers[n])]
             )
@@ -339,15 +339,18 @@ class Reader:
                 del now.servers[name]
             else:
                 now.servers[name] = again
-        self._take(now, self._nova.migrations(now.started - OVERLAP_S))
-        self._ask_consumers(now, odd)
+        ended = self._take(now, self._nova.migrations(now.started - OVERLAP_S))
+        self._ask_consumers(now, {*odd, *ended, *now.migrations})
 
-    def _take(self, now: reading.Reading, migrations: Iterable[Json]) -> None:
+    def _take(self, now: reading.Reading, migrations: Iterable[Json]) -> list[str]:
+        """Note what is in progress; return the uuids of what was and is no more."""
+        ended = []
         for one in migrations:
             if one.get("status") in nova.IN_PROGRESS:
                 now.migrations[one["uuid"]] = _reduced(one)
-            else:
-                now.migrations.pop(one["uuid"], None)
+            elif now.migrations.pop(one["uuid"], None) is not None:
+                ended.append(one["uuid"])
+        return ended
 
     def _vnic_types(self, now: reading.Reading) -> dict[str, list[str]] | None:
         networked = [name for name, server in now.servers.items() if server["addresses"]]
@@ -365,16 +368,6 @@ class Reader:
         Nova gives no sign of that (``compute/server_groups.py``, ``index``), but servers tell
         the group they were made in.
         """
-        if not self._nova.hints:
-            if "admin" not in self._ask.cloud.roles():
-                now.lacks.append(
-                    reading.Lack(
-                        "server groups",
-                        "only an administrator sees those of all projects, and before "
-                        "microversion 2.100 servers do not tell theirs",
-                    )
-                )
-            return
         members: dict[str, list[str]] = {}
         for name, server in now.servers.items():
             hint = hinted(server)
