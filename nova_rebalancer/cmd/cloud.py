@@ -12,8 +12,11 @@ if typing.TYPE_CHECKING:
     from nova_rebalancer.model import scope
 
 
-def add_options(parser: argparse.ArgumentParser, named: bool = True) -> None:
-    """Add the options of every command that reads a cloud; ``named``: --os-cloud, too."""
+def add_options(parser: argparse.ArgumentParser, named: bool = True, cached: bool = True) -> None:
+    """Add the options of every command that reads a cloud.
+
+    ``named``: --os-cloud, too; ``cached``: --fresh, too.
+    """
     if named:
         parser.add_argument(
             "--os-cloud",
@@ -27,11 +30,12 @@ def add_options(parser: argparse.ArgumentParser, named: bool = True) -> None:
         help="facts Nova's API does not tell: NUMA cells, Nova cell, rack (default: facts_file "
         "in [collect])",
     )
-    parser.add_argument(
-        "--fresh",
-        action="store_true",
-        help="read everything, nothing from what an earlier reading left in the cache",
-    )
+    if cached:
+        parser.add_argument(
+            "--fresh",
+            action="store_true",
+            help="read everything, nothing from what an earlier reading left in the cache",
+        )
 
 
 def read(

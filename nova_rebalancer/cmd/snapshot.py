@@ -104,9 +104,10 @@ class Validate(command.Command):
 class Show(show.ShowOne):
     """Show what a snapshot holds: hosts, instances, capacity, use and the fragment rate.
 
-    Usable hosts are enabled, up and read whole; only they receive instances and count in the fragment rate.
-    Instances that cannot be migrated are counted by the reason. Use above capacity is possible
-    in a real cloud; such rows are counted as overfull and are never made worse by a plan.
+    Usable hosts are enabled, up and read whole; only they receive instances and count in the
+    fragment rate. Instances that cannot be migrated are counted by the reason. Use above capacity
+    is possible in a real cloud; such rows are counted as overfull and are never made worse by a
+    plan.
     """
 
     _epilog = (

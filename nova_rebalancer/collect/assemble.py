@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import datetime
 import logging
 import math
+import re
 from typing import Any
 
 from nova_rebalancer.collect import numa
@@ -550,7 +551,7 @@ class _Assembly:
         return [
             {
                 "id": one.get("uuid"),
-                "name": one["name"],
+                "name": str(one.get("name")),
                 "hosts": sorted(
                     self._node_of[host] for host in one.get("hosts") or () if host in self._node_of
                 ),
@@ -558,7 +559,7 @@ class _Assembly:
                     key: str(value) for key, value in sorted((one.get("metadata") or {}).items())
                 },
             }
-            for one in sorted(self._now.aggregates, key=lambda one: (one["name"], one["id"]))
+            for one in sorted(self._now.aggregates, key=lambda one: str(one.get("uuid")))
         ]
 
 
@@ -575,18 +576,22 @@ def _flavor(flavor: Json) -> Json:
     specs: Mapping[str, str] = {
         key: str(value) for key, value in (flavor.get("extra_specs") or {}).items()
     }
-    pinned = specs.get("hw:cpu_policy") == "dedicated"
+    vcpus = int(flavor.get("vcpus") or 0)
+    pinned = numa.dedicated(vcpus, specs)
     swap = flavor.get("swap") or 0
     resources = {
-        "PCPU" if pinned else "VCPU": flavor.get("vcpus") or 0,
+        "VCPU": vcpus - pinned,
+        "PCPU": pinned + (specs.get("hw:emulator_threads_policy") == "isolate"),
         "MEMORY_MB": flavor.get("ram") or 0,
         "DISK_GB": (flavor.get("disk") or 0)
         + (flavor.get("OS-FLV-EXT-DATA:ephemeral") or 0)
         + math.ceil(swap / 1024),
     }
     for key, value in specs.items():
-        if key.startswith("resources:") and value.isdigit():
-            resources[key.removeprefix("resources:")] = int(value)
+        # What is not of this form Nova ignores or refuses; the list only informs.
+        match = re.fullmatch(r"resources:([A-Z0-9_]+)", key)
+        if match and re.fullmatch(r"[0-9]{1,12}", value):
+            resources[match[1]] = int(value)
     return {
         "id": str(flavor["id"]),
         "name": str(flavor.get("name")),

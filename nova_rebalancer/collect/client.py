@@ -159,6 +159,10 @@ class Client:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def renewed(self) -> "Client":
+        """Return one for the same cloud with all its time before it."""
+        return Client(self.cloud, self._limits)
+
     def stop(self) -> None:
         """Let no more requests begin; those that wait for another attempt end now."""
         self._end = 0.0

@@ -21,6 +21,9 @@ APP = "nova-rebalancer"
 
 SERVICES = ("compute", "placement", "network")
 
+MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
+"""What openstacksdk raises for a clouds.yaml of another shape than it expects."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Connection:
@@ -69,7 +72,7 @@ def connect(name: str | None, timeout_s: float, conf: Any = None) -> Connection:
             app_name=APP, app_version=importlib.metadata.version(APP)
         ).get_one(cloud=name, api_timeout=timeout_s)
         session = region.get_session()
-    except (sdk.ConfigException, ksa.ClientException) as error:
+    except (sdk.ConfigException, ksa.ClientException, *MISSHAPEN) as error:
         what = f"cloud {name!r}" if name else "the cloud of the OS_* variables"
         raise exceptions.UsageError(f"{what}: {_line(error)}{_hint()}") from None
     adapters = {
@@ -133,9 +136,11 @@ def refused(connection: Connection, error: Exception) -> exceptions.CloudError:
 def _hint() -> str:
     """Name the clouds there are."""
     try:
-        known = sorted(sdk_config.OpenStackConfig().get_cloud_names())
-    except (sdk.ConfigException, OSError):
-        known = []
+        config = sdk_config.OpenStackConfig()
+        # Without a file it makes up a cloud called defaults.
+        known = sorted(config.get_cloud_names()) if config.config_filename else []
+    except (sdk.ConfigException, OSError, *MISSHAPEN):
+        return "; clouds.yaml cannot be understood"
     return f"; clouds.yaml has: {', '.join(known)}" if known else "; no clouds.yaml was found"
 
 

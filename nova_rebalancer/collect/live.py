@@ -69,13 +69,7 @@ def snapshot(
     earlier = None
     if path is not None and not options.fresh:
         earlier = reading.load(path, ask.identity())
-        if earlier is not None and not 0 <= ask.now() - earlier.read_at < options.full_every_s:
-            earlier = None
-    try:
-        now = reader.Reader(ask, progress).read(earlier)
-    except KeyboardInterrupt:
-        ask.stop()
-        raise
+    now = reader.Reader(ask, progress).read(earlier, full_every_s=options.full_every_s)
     if path is not None:
         try:
             reading.save(now, path)

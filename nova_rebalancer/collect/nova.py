@@ -86,11 +86,6 @@ class Nova:
         left = {server["id"]: reduced(server) for server in found}
         return {name: server for name, server in left.items() if name not in set(gone)}, gone
 
-    def server(self, name: str) -> Json | None:
-        """Return one server, None when there is none."""
-        found = self._get(f"/servers/{name}", (404,))
-        return None if found is None else reduced(found["server"])
-
     def topology(self, name: str) -> Json | None:
         """Return the NUMA topology of a server, None when the server is gone."""
         found: Json | None = self._get(f"/servers/{name}/topology", (404,))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """NUMA topologies of instances: who has one, and what the answer says."""
 
+from collections.abc import Mapping
 import re
 from typing import Any
 
@@ -68,3 +69,28 @@ def unpinned(guests: list[Json]) -> list[Json]:
         cpus = resources.pop("PCPU", 0) + resources.pop("VCPU", 0)
         found.append({**guest, "resources": {"VCPU": cpus, **resources} if cpus else resources})
     return found
+
+
+def dedicated(vcpus: int, specs: Mapping[str, str]) -> int:
+    """Return how many of a flavor's CPUs are pinned.
+
+    References
+    ----------
+    nova ``virt/hardware.py``: with the policy mixed, the mask of dedicated (or else of realtime)
+    CPUs decides; one that names exceptions only is about all others.
+    """
+    policy = specs.get("hw:cpu_policy")
+    if policy == "dedicated":
+        return vcpus
+    if policy != "mixed":
+        return 0
+    chosen: set[int] = set()
+    excepted: set[int] = set()
+    mask = specs.get("hw:cpu_dedicated_mask") or specs.get("hw:cpu_realtime_mask") or ""
+    for part in mask.split(","):
+        match = re.fullmatch(r"\s*(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?\s*", part)
+        if match:
+            cpus = range(int(match[2]), int(match[3] or match[2]) + 1)
+            (excepted if match[1] else chosen).update(cpus)
+    every = set(range(vcpus))
+    return len(((chosen or every) - excepted) & every)

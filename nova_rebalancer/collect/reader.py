@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
 import logging
+import math
 import threading
 from typing import Any
 
@@ -60,19 +61,38 @@ class Reader:
         self._placement = placement.Placement(ask)
 
     def read(
-        self, earlier: reading.Earlier | None = None, hints: Hints | None = None
+        self,
+        earlier: reading.Earlier | None = None,
+        hints: Hints | None = None,
+        full_every_s: float = math.inf,
     ) -> reading.Reading:
         """Read everything, with ``earlier`` only what may have changed since.
+
+        An ``earlier`` reading of everything that is ``full_every_s`` old is not used.  After an
+        error the client asks nothing more.
 
         Raises
         ------
         CloudError
             If something cannot be read without which there is no snapshot.
         """
+        try:
+            return self._read(earlier, hints or Hints(), full_every_s)
+        except BaseException:
+            # Workers would go on with what is left.
+            self._ask.stop()
+            raise
+
+    def _read(
+        self, earlier: reading.Earlier | None, hints: Hints, full_every_s: float
+    ) -> reading.Reading:
         identity = self._ask.identity()
         # The first answer also tells the cloud's time.
         unreachable = self._nova.unreachable()
         started = self._ask.now()
+        # The cloud's time is known to a second: right after another pass it may seem to go back.
+        if earlier is not None and not -OVERLAP_S <= started - earlier.read_at < full_every_s:
+            earlier = None
         now = reading.Reading(identity, started, earlier.read_at if earlier else started)
         now.unreachable = unreachable
         now.microversions = {
@@ -80,7 +100,7 @@ class Reader:
             "placement": self._placement.version,
         }
         self._lists(now, earlier)
-        self._changed_allocations(now, earlier, hints or Hints())
+        self._changed_allocations(now, earlier, hints)
         self._topologies(now, earlier)
         self._catch_up(now)
         self._settle(now)
@@ -333,12 +353,11 @@ class Reader:
                 odd.append(name)
         if not odd or len(odd) > SINGLE:
             return
-        found = self._ask.each(self._nova.server, odd, lambda done: None)
-        for name, again in zip(odd, found, strict=True):
-            if again is None:
-                del now.servers[name]
-            else:
-                now.servers[name] = again
+        # Not one by one: Nova shows servers of other projects to administrators only.
+        changed, gone = self._nova.changed(now.started - OVERLAP_S)
+        now.servers.update(changed)
+        for name in gone:
+            now.servers.pop(name, None)
         ended = self._take(now, self._nova.migrations(now.started - OVERLAP_S))
         self._ask_consumers(now, {*odd, *ended, *now.migrations})
 
@@ -387,7 +406,7 @@ class Reader:
         ]
         now.groups += [group for group in found if group is not None]
         for group in now.groups:
-            listed = group.setdefault("members", [])
+            listed = group["members"] = list(group.get("members") or ())
             listed += [name for name in members.get(group["id"], ()) if name not in listed]
 
 

@@ -133,6 +133,6 @@ def load(path: pathlib.Path, identity: str) -> Earlier | None:
             kept["topologies"],
             kept["gone_groups"],
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Missing, cut off or of another version: the next pass reads everything.
         return None

@@ -21,6 +21,11 @@ FACTS = ("cell", "rack", "power_zone", "migration_link", "migration_mibps")
 """The single facts of a host that Nova's API does not tell."""
 
 
+MOST = 10**15
+"""More than anybody has, and sums of it still fit into 64 bits: operators switch a limit off by a
+huge allocation ratio."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inventory:
     """How much of one resource class a provider offers."""
@@ -41,7 +46,7 @@ class Inventory:
         placement, ``objects/allocation.py``: an allocation is refused when used + asked >
         (total - reserved) * allocation_ratio; for whole amounts that is the floor.
         """
-        return math.floor((self.total - self.reserved) * self.allocation_ratio)
+        return min(MOST, math.floor((self.total - self.reserved) * self.allocation_ratio))
 
     def fits_units(self, amount: int) -> bool:
         """Whether Placement accepts one allocation of ``amount`` by its size alone."""
@@ -96,7 +101,7 @@ class Held:
     """What Placement charges on a host for something that is not an instance on it.
 
     ``why`` is elsewhere (an instance that Nova has on another host or on none), migration (one
-    that does not run any more) or unknown.
+    that runs, beyond what it accounts for) or unknown.
     """
 
     consumer: str

@@ -31,6 +31,10 @@ FAST_AGGREGATE = "fast-disks"
 OPT_OUT_METADATA = {"nova-rebalancer:allow-migration": "false"}
 OPT_OUT_TAG = "nova-rebalancer:stay"
 
+# An image with wishes, known and unknown to Nova: as important as those of a flavor.
+IMAGE = "test-image-numa"
+IMAGE_PROPERTIES = {"hw_numa_nodes": "2", "os_distro": "debian", "team": "storage"}
+
 POLL_S = 0.5
 
 
@@ -42,6 +46,9 @@ class Flavor:
     memory_mb: int
     weight: int
     extra_specs: dict[str, str] = dataclasses.field(default_factory=dict)
+    swap_mb: int = 0
+    ephemeral_gb: int = 0
+    public: bool = True
 
 
 FLAVORS = {
@@ -55,6 +62,12 @@ FLAVORS = {
     "hugepage.1g": Flavor(2, 2048, 1, {"hw:mem_page_size": "1GB", "hw:cpu_policy": "dedicated"}),
     "trait.fast": Flavor(1, 2048, 2, {f"trait:{hosts.FAST_DISK}": "required"}),
     "aggregate.fast": Flavor(1, 2048, 1, {"aggregate_instance_extra_specs:fast": "true"}),
+}
+# Never drawn by chance, so that they can be added to without changing the rest of a scenario.
+RARE_FLAVORS = {
+    "mixed.small": Flavor(2, 2048, 0, {"hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "0"}),
+    "scratch.small": Flavor(1, 1024, 0, swap_mb=1536, ephemeral_gb=2),
+    "private.small": Flavor(1, 1024, 0, public=False),
 }
 
 
@@ -87,8 +100,10 @@ class Server:
     zone: str | None = None
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     tags: list[str] = dataclasses.field(default_factory=list)
-    afterwards: str | None = None
+    afterwards: dict[str, Any] | None = None
     """A server action once it is ACTIVE."""
+    image: str | None = None
+    """Its name, if not that of all the others."""
 
 
 def zone(number: int) -> str:
@@ -105,7 +120,7 @@ def servers(seed: int, count: int) -> list[Server]:
         project = values.pop("project", None) or chance.choice(PROJECTS)
         wanted.append(Server(f"server-{len(wanted) + 1:04}", project, flavor, **values))
 
-    add("general.small", afterwards="lock")
+    add("general.small", afterwards={"lock": None})
     add("general.small", metadata=OPT_OUT_METADATA)
     add("general.medium", tags=[OPT_OUT_TAG])
     # A group belongs to a project, and only its servers can be members.
@@ -117,8 +132,12 @@ def servers(seed: int, count: int) -> list[Server]:
         if not name.startswith("general."):
             add(name)
     add("general.medium", zone=ZONES[1])
-    add("general.small", afterwards="os-stop")
-    add("general.small", afterwards="pause")
+    add("general.small", afterwards={"os-stop": None})
+    add("general.small", afterwards={"pause": None})
+    for name in RARE_FLAVORS:
+        add(name, metadata={"kind": name}, tags=[name, "rare"])
+    add("general.medium", image=IMAGE)
+    add("general.small", afterwards={"lock": {"locked_reason": "it must not stop"}})
     names = list(FLAVORS)
     weights = [FLAVORS[name].weight for name in names]
     while len(wanted) < count:
@@ -135,7 +154,7 @@ class Builder:
         self._clients: dict[str, client.Client] = {}
         self._flavors: dict[str, str] = {}
         self._groups: dict[str, str] = {}
-        self._image = catalogue.image(cloud)
+        self._images: dict[str | None, str] = {None: catalogue.image(cloud)}
 
     def build(self, seed: int, count: int) -> None:
         """All of it.
@@ -154,6 +173,7 @@ class Builder:
         self._projects()
         self._aggregates()
         self._make_flavors()
+        self._make_image()
         self._make_groups(wanted)
         say("projects, aggregates, availability zones, flavors, server groups")
         # A few at a time, as users come. The computes are slower than the API on a small machine.
@@ -194,13 +214,40 @@ class Builder:
 
     def _make_flavors(self) -> None:
         compute = self._admin.compute
-        for name, flavor in FLAVORS.items():
-            size = {"name": name, "vcpus": flavor.vcpus, "ram": flavor.memory_mb, "disk": 1}
+        for name, flavor in {**FLAVORS, **RARE_FLAVORS}.items():
+            size = {
+                "name": name,
+                "vcpus": flavor.vcpus,
+                "ram": flavor.memory_mb,
+                "disk": 1,
+                "swap": flavor.swap_mb,
+                "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral_gb,
+                "os-flavor-access:is_public": flavor.public,
+            }
             made = compute.post("/flavors", json={"flavor": size}).json()["flavor"]["id"]
+            for client_of in self._clients.values() if not flavor.public else ():
+                access = {"addTenantAccess": {"tenant": client_of.session.get_project_id()}}
+                compute.post(f"/flavors/{made}/action", json=access)
             if flavor.extra_specs:
                 specs = {"extra_specs": flavor.extra_specs}
                 compute.post(f"/flavors/{made}/os-extra_specs", json=specs)
             self._flavors[name] = made
+
+    def _make_image(self) -> None:
+        values = {
+            "name": IMAGE,
+            "disk_format": "raw",
+            "container_format": "bare",
+            "visibility": "public",
+            **IMAGE_PROPERTIES,
+        }
+        made = self._admin.image.post("/v2/images", json=values).json()["id"]
+        self._admin.image.put(
+            f"/v2/images/{made}/file",
+            data=b"\0" * 512,
+            headers={"Content-Type": "application/octet-stream"},
+        )
+        self._images[IMAGE] = made
 
     def _make_groups(self, wanted: list[Server]) -> None:
         owners = {server.group: server.project for server in wanted if server.group}
@@ -221,7 +268,7 @@ class Builder:
         body: dict[str, Any] = {
             "name": server.name,
             "flavorRef": self._flavors[server.flavor],
-            "imageRef": self._image,
+            "imageRef": self._images[server.image],
             "networks": "none",
             "metadata": server.metadata,
             "tags": server.tags,
@@ -240,8 +287,8 @@ class Builder:
 
         found = client.until(settled, f"{server.name} settled", 120, POLL_S)
         if server.afterwards and found["status"] == "ACTIVE":
-            compute.post(f"/servers/{made}/action", json={server.afterwards: None})
-            found = client.until(settled, f"{server.name} after {server.afterwards}", 60, POLL_S)
+            compute.post(f"/servers/{made}/action", json=server.afterwards)
+            found = client.until(settled, f"{server.name} after {[*server.afterwards]}", 60, POLL_S)
         status: str = found["status"]
         if status == "ERROR":
             why = found.get("fault", {}).get("message", "")

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports that are not normal are found in a few requests, and blindness is noticed."""
+
+from urllib import parse
+
+import pytest
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.collect import neutron
+from tests.unit.collect import emulator
+
+
+@pytest.fixture
+def world():
+    """A cloud with ten servers that have a port each."""
+    made = emulator.World()
+    for n in range(10):
+        port(made, f"server-{n}", "normal")
+    return made
+
+
+def port(world: emulator.World, server: str, kind: str) -> None:
+    """Give a server a port."""
+    name = f"port-{len(world.ports)}"
+    world.ports.append({"id": name, "device_id": server, "binding:vnic_type": kind})
+
+
+def names() -> list[str]:
+    """The servers."""
+    return [f"server-{n}" for n in range(10)]
+
+
+def test_special_ports(world):
+    """Each server's special types, each once, in order; servers without one are absent."""
+    for kind in ("vdpa", "direct", "direct"):
+        port(world, "server-3", kind)
+    port(world, "server-4", "macvtap")
+    found = neutron.vnic_types(emulator.Direct(world), names())
+    assert found == {"server-3": ["direct", "vdpa"], "server-4": ["macvtap"]}
+
+
+def test_few_requests(world):
+    """However many servers there are, it takes four requests, and one names all types."""
+    asked = []
+    ask = emulator.Direct(world, lambda path, answer: asked.append(path) or answer)
+    neutron.vnic_types(ask, names())
+    assert len(asked) == neutron.SAMPLE + 1
+    query = parse.parse_qs(parse.urlsplit(asked[-1].partition(" ")[2]).query)
+    assert set(query["binding:vnic_type"]) == set(neutron.SPECIAL)
+    assert set(query["fields"]) == {"id", "device_id", "binding:vnic_type"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 10])
+def test_sample(world, count):
+    """One to three different servers are looked at, as many as there are."""
+    asked = []
+    ask = emulator.Direct(world, lambda path, answer: asked.append(path) or answer)
+    neutron.vnic_types(ask, names()[:count])
+    assert len({path for path in asked if "device_id=" in path}) == min(count, neutron.SAMPLE)
+
+
+def test_blind_account(world):
+    """Neutron hides other projects' ports without a word, so their absence is an error."""
+    world.ports = [one for one in world.ports if one["device_id"] == "server-0"]
+    with pytest.raises(exceptions.CloudError, match="may not see the ports of all projects"):
+        neutron.vnic_types(emulator.Direct(world), names())
+
+
+def test_ports_without_a_server(world):
+    """A special port that no server has yet is nobody's."""
+    port(world, "", "direct")
+    assert neutron.vnic_types(emulator.Direct(world), names()) == {}
