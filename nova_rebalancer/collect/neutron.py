@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is asked of Neutron: which servers have ports that are not normal ones."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import Any
 from urllib import parse
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.collect import client
 
-SPECIAL = (
-    "direct",
-    "direct-physical",
-    "macvtap",
-    "baremetal",
-    "virtio-forwarder",
-    "smart-nic",
-    "vdpa",
-    "accelerator-direct",
-    "accelerator-direct-physical",
-    "remote-managed",
-)
-"""Every vnic type but normal; neutron-lib ``api/definitions/portbindings.py``."""
+NORMAL = "normal"
+"""The vnic type of a port that is no device."""
 
 SAMPLE = 3
 """Servers whose ports must be visible before the absence of ports means anything."""
@@ -45,9 +36,22 @@ def vnic_types(ask: client.Client, servers: Sequence[str]) -> dict[str, list[str
                 "not see the ports of all projects"
             )
     found: dict[str, set[str]] = {}
-    wanted = [("binding:vnic_type", kind) for kind in SPECIAL]
-    wanted += [("fields", name) for name in ("id", "device_id", "binding:vnic_type")]
-    for port in ask.get("network", f"/v2.0/ports?{parse.urlencode(wanted)}")["ports"]:
-        if port.get("device_id"):
-            found.setdefault(port["device_id"], set()).add(str(port.get("binding:vnic_type")))
+    for port in _ports(ask):
+        kind = port.get("binding:vnic_type")
+        if port.get("device_id") and kind not in (None, NORMAL):
+            found.setdefault(port["device_id"], set()).add(str(kind))
     return {name: sorted(kinds) for name, kinds in found.items()}
+
+
+def _ports(ask: client.Client) -> Iterator[dict[str, Any]]:
+    """Yield all ports; Neutron cannot filter them by their vnic type."""
+    query = [("fields", name) for name in ("id", "device_id", "binding:vnic_type")]
+    marker: list[tuple[str, str]] = []
+    while True:
+        page = ask.get("network", f"/v2.0/ports?{parse.urlencode([*query, *marker])}")
+        yield from page["ports"]
+        # Without pagination_max_limit in Neutron one answer has them all.
+        links = page.get("ports_links") or ()
+        if not page["ports"] or not any(link.get("rel") == "next" for link in links):
+            return
+        marker = [("marker", page["ports"][-1]["id"])]

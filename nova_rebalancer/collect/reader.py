@@ -258,9 +258,14 @@ class Reader:
             or server["host"] in hints.hosts
         }
         doubtful |= earlier.stamps.keys() - now.servers.keys()
-        # What is no server is a migration, or nothing Nova knows: it goes without a sign.
-        for one in now.providers.values():
-            doubtful.update(name for name in one.allocations if name not in now.servers)
+        # What is neither a server nor a migration at the same stage goes without a sign.
+        same = {
+            name
+            for name, one in now.migrations.items()
+            if one["status"] == earlier.migrations.get(name, {}).get("status")
+        }
+        for provider in now.providers.values():
+            doubtful |= provider.allocations.keys() - now.servers.keys() - same
         self._ask_consumers(now, doubtful)
 
     def _ask_consumers(self, now: reading.Reading, consumers: Iterable[str]) -> None:

@@ -72,6 +72,7 @@ class World:
         self.migrations: dict[str, Json] = {}
         self.topologies: dict[str, Json] = {}
         self.ports: list[Json] = []
+        self.port_pages = 1000
         self.providers: dict[str, Json] = {}
         self.inventories: dict[str, dict[str, Json]] = {}
         self.traits: dict[str, list[str]] = {}
@@ -637,9 +638,13 @@ class Api:
         if "device_id" in query:
             chosen = [one for one in chosen if one["device_id"] == query["device_id"]]
         if "binding:vnic_type" in query:
-            # The last of several values is what is left of a query here, so it only says "special".
-            chosen = [one for one in chosen if one["binding:vnic_type"] != "normal"]
-        return {"ports": chosen}
+            text = "['binding:vnic_type'] is invalid attribute for filtering"
+            raise Fault(400, {"NeutronError": {"message": text}})
+        ids = [one["id"] for one in chosen]
+        first = ids.index(query["marker"]) + 1 if "marker" in query else 0
+        page = chosen[first:][: self.world.port_pages]
+        more = first + len(page) < len(chosen)
+        return {"ports": page, **({"ports_links": [{"rel": "next"}]} if more else {})}
 
     def discovery(self, service: str, root: str) -> Any:
         """Return the version document of a service."""

@@ -40,14 +40,23 @@ def test_special_ports(world):
 
 
 def test_few_requests(world):
-    """However many servers there are, it takes four requests, and one names all types."""
+    """However many servers there are, it takes four requests where Neutron does not page."""
     asked = []
     ask = emulator.Direct(world, lambda path, answer: asked.append(path) or answer)
     neutron.vnic_types(ask, names())
     assert len(asked) == neutron.SAMPLE + 1
     query = parse.parse_qs(parse.urlsplit(asked[-1].partition(" ")[2]).query)
-    assert set(query["binding:vnic_type"]) == set(neutron.SPECIAL)
     assert set(query["fields"]) == {"id", "device_id", "binding:vnic_type"}
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 12, 13])
+def test_pages(world, size):
+    """However Neutron is configured to cut its pages, no port is missed."""
+    for kind in ("vdpa", "direct"):
+        port(world, "server-3", kind)
+    world.port_pages = size
+    found = neutron.vnic_types(emulator.Direct(world), names())
+    assert found == {"server-3": ["direct", "vdpa"]}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 10])
