@@ -58,6 +58,10 @@ class Rebalance(app.App):
     def configure_logging(self) -> None:
         """Say who speaks and how serious it is in each line."""
         super().configure_logging()
+        if not self.options.debug:
+            # They would write down each answer, and take it apart for that, for nobody to read.
+            for name in ("keystoneauth", "openstack", "stevedore", "urllib3"):
+                logging.getLogger(name).setLevel(logging.WARNING)
         for handler in logging.getLogger().handlers:
             if type(handler) is logging.StreamHandler:
                 handler.setFormatter(_Line("%(message)s"))

@@ -35,11 +35,21 @@ def load(path: str) -> tuple[cloud.Snapshot, str]:
 
 def loads(data: bytes, name: str) -> tuple[cloud.Snapshot, str]:
     """Read a snapshot document from ``data``; ``name`` stands for it in errors."""
-    document = files.parse_json(data, name)
+    return snapshot(files.parse_json(data, name), name), hashlib.sha256(data).hexdigest()
+
+
+def snapshot(document: Any, name: str) -> cloud.Snapshot:
+    """Return the snapshot of a parsed document; ``name`` stands for it in errors.
+
+    Raises
+    ------
+    InputError
+        If it is not sound.
+    """
     found = problems(document, 1)
     if found:
         raise exceptions.InputError(f"{name}: {found[0]}")
-    return _snapshot(document), hashlib.sha256(data).hexdigest()
+    return _snapshot(document)
 
 
 def problems(document: Any, limit: int = 10) -> list[str]:

@@ -12,8 +12,8 @@ Json = dict[str, Any]
 SMALL_PAGE_KB = 4
 """Memory in such pages is not counted by pages."""
 
-_SPECS = ("hw:numa_nodes", "hw:mem_page_size", "hw:pmem")
-_PROPERTIES = ("hw_numa_nodes", "hw_mem_page_size")
+_SPECS = frozenset(("hw:numa_nodes", "hw:mem_page_size", "hw:pmem"))
+_PROPERTIES = frozenset(("hw_numa_nodes", "hw_mem_page_size"))
 _PINNED = ("dedicated", "mixed")
 _PCPU = re.compile(r"resources[^:]*:PCPU")
 
@@ -28,8 +28,8 @@ def asked(server: Json) -> bool:
     """
     specs, properties = server["extra_specs"], server["image"]["properties"]
     return (
-        any(name in specs for name in _SPECS)
-        or any(name in properties for name in _PROPERTIES)
+        not _SPECS.isdisjoint(specs)
+        or not _PROPERTIES.isdisjoint(properties)
         or specs.get("hw:cpu_policy") in _PINNED
         or properties.get("hw_cpu_policy") in _PINNED
         or any(_PCPU.fullmatch(name) for name in specs)

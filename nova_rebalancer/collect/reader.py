@@ -265,7 +265,11 @@ class Reader:
             if one["status"] == earlier.migrations.get(name, {}).get("status")
         }
         for provider in now.providers.values():
-            doubtful |= provider.allocations.keys() - now.servers.keys() - same
+            doubtful.update(
+                name
+                for name in provider.allocations
+                if name not in now.servers and name not in same
+            )
         self._ask_consumers(now, doubtful)
 
     def _ask_consumers(self, now: reading.Reading, consumers: Iterable[str]) -> None:
