@@ -250,6 +250,9 @@ class Client:
         finally:
             self._gate.leave(kind, time.monotonic() - began, refused_s)
         self._compare_clocks(answer)
+        if status == 401:
+            # The session has renewed its token once already; another request may have ended it.
+            raise _Again(f"the token is not accepted ({_message(answer)})")
         if status in AGAIN:
             raise _Again(f"answers {status} ({_message(answer)})", refused_s or 0.0)
         if status in accept:

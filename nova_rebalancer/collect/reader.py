@@ -32,6 +32,9 @@ IN_A_ROW = 3
 SINGLE = 500
 """Consumers asked for one by one at most; beyond it the providers are read again."""
 
+UNKNOWN = "unknown"
+"""The policy of a server group the account may not see."""
+
 OVERLAP_S = 2
 """Changes are asked for from this much before the begin: clocks have whole seconds."""
 
@@ -391,7 +394,7 @@ class Reader:
             return None
 
     def _hinted_groups(self, now: reading.Reading, gone: Sequence[str]) -> None:
-        """Find groups the listing leaves out: no administrator is told of other projects'.
+        """Find groups the listing leaves out: only administrators are told of other projects'.
 
         Nova gives no sign of that (``compute/server_groups.py``, ``index``), but servers tell
         the group they were made in.
@@ -403,17 +406,17 @@ class Reader:
                 members.setdefault(hint, []).append(name)
         known = {group["id"]: group for group in now.groups}
         absent = sorted(members.keys() - known.keys() - set(gone))
-        try:
+        if "admin" in self._ask.cloud.roles():
             found = self._ask.each(self._nova.group, absent, lambda done: None)
-        except client.Refused as error:
-            now.lacks.append(reading.Lack("server groups", str(error)))
-            return
-        # One that is gone binds nobody any more, and its id never comes back.
-        now.gone_groups = [name for name in gone if name in members]
-        now.gone_groups += [
-            name for name, group in zip(absent, found, strict=True) if group is None
-        ]
-        now.groups += [group for group in found if group is not None]
+            # One that is gone binds nobody any more, and its id never comes back.
+            now.gone_groups = [name for name in gone if name in members]
+            now.gone_groups += [
+                name for name, group in zip(absent, found, strict=True) if group is None
+            ]
+            now.groups += [group for group in found if group is not None]
+        else:
+            # For anybody else a group of another project is as little found as one that is gone.
+            now.groups += [{"id": name, "policy": UNKNOWN} for name in absent]
         for group in now.groups:
             listed = group["members"] = list(group.get("members") or ())
             listed += [name for name in members.get(group["id"], ()) if name not in listed]

@@ -242,7 +242,10 @@ class Instance:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerGroup:
-    """A server group; ``max_server_per_host`` counts for anti-affinity only."""
+    """A server group; ``max_server_per_host`` counts for anti-affinity only.
+
+    The policy "unknown" is that of a group the account may not see.
+    """
 
     id: str
     policy: str

@@ -14,6 +14,15 @@ SERVICES = {
     "network": ("neutron", "neutron", ""),
 }
 IMAGE = "test-image"
+# The policy files below etc/ tell what it may do.
+READER_ROLE = "nova-rebalancer-reader"
+# An administrator's application credential that opens nothing but GET. Keystone's middleware in
+# front of the services sees to that, so Nova hides nothing from it.
+GET_ONLY = "get-only"
+GET_ONLY_RULES = (
+    {"service": "compute", "method": "GET", "path": "/v2.1/**"},
+    {"service": "placement", "method": "GET", "path": "/**"},
+)
 
 
 def fill(cloud: settings.Settings) -> None:
@@ -39,8 +48,21 @@ def fill(cloud: settings.Settings) -> None:
     for name, _, _ in SERVICES.values():
         user = ensure("user", name, password=cloud.password, domain_id="default")
         grant(service, user, "admin", "service")
-    reader = ensure("user", "reader", password=cloud.password, domain_id="default")
-    grant(ensure("project", "admin", domain_id="default"), reader, "reader")
+    project = ensure("project", "admin", domain_id="default")
+    for name, roles in (
+        ("reader", ("reader",)),
+        ("rebalancer-reader", ("reader", READER_ROLE)),
+    ):
+        user = ensure("user", name, password=cloud.password, domain_id="default")
+        grant(project, user, *roles)
+    path = f"/users/{admin.session.get_user_id()}/application_credentials"
+    if not admin.list(admin.identity, f"{path}?name={GET_ONLY}", "application_credentials"):
+        credential = {
+            "name": GET_ONLY,
+            "secret": cloud.password,
+            "access_rules": list(GET_ONLY_RULES),
+        }
+        admin.identity.post(path, json={"application_credential": credential})
 
     known = {item["service_id"] for item in admin.list(admin.identity, "/endpoints", "endpoints")}
     for kind, (name, port, path) in SERVICES.items():

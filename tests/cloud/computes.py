@@ -94,10 +94,11 @@ class Server:
 
     def _import(self) -> None:
         os.environ["CLOUD_DRIVER"] = str(self._cloud.driver)
-        # First of all, as in nova-compute itself.
+        # First of all, as in nova-compute itself. In 2025.1 it is done by importing nova.cmd.
         from nova import monkey_patch
 
-        monkey_patch.patch(backend="threading")
+        if hasattr(monkey_patch, "patch"):
+            monkey_patch.patch(backend="threading")
         import nova.objects
         import nova.virt
 
@@ -131,6 +132,9 @@ class Server:
             self._connection.close()
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if "eventlet.hubs" in sys.modules:
+                # The one that came with the fork polls the same file as our parent's.
+                sys.modules["eventlet.hubs"].use_hub()
             processes.record(self._cloud, f"compute-{host}", os.getpid())
             self._compute(host)
         except BaseException:

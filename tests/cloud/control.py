@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole cloud, up and down. ``down`` needs nothing but the standard library."""
+"""The whole cloud, up and down, and single APIs of it.
+
+All but ``up`` needs nothing but the standard library and works from any virtual environment.
+"""
 
 import argparse
 from collections.abc import Callable
@@ -10,12 +13,14 @@ import fcntl
 import getpass
 import os
 import pathlib
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+from tests.cloud import cells
 from tests.cloud import processes
 from tests.cloud import settings
 
@@ -32,6 +37,8 @@ APIS = {
     "neutron": ("neutron.wsgi.api:application", 8),
     "nova-api": ("nova.wsgi.osapi_compute:application", 16),
 }
+# They patch the standard library while they are imported; threads of gunicorn's then wait forever.
+EVENTLET = {"2025.1": ("nova-api", "neutron")}
 # Ended in this order: a queue or a database that went first would keep the others waiting.
 BASE = ("rabbitmq", "mariadb", "epmd")
 
@@ -87,9 +94,10 @@ def up(cloud: settings.Settings, computes: int | None) -> None:
     for name in APIS:
         _start_api(cloud, name)
     processes.wait_for(cloud, "rabbitmq", "rabbitmq", 120)
-    nova = ["--config-file", str(cloud.config / "nova/nova.conf")]
-    processes.start(cloud, "nova-conductor", [cloud.venv / "bin/nova-conductor", *nova])
-    processes.start(cloud, "nova-scheduler", [cloud.venv / "bin/nova-scheduler", *nova])
+    for cell in cloud.cells:
+        name = "nova-conductor" if cell == "cell1" else f"nova-conductor-{cell}"
+        _start_nova(cloud, name, "nova-conductor", configs.conductor(cloud, cell))
+    _start_nova(cloud, "nova-scheduler", "nova-scheduler", cloud.config / "nova/nova.conf")
     if not processes.running(cloud, "computes"):
         # A killed one left it.
         cloud.computes_socket.unlink(missing_ok=True)
@@ -107,12 +115,58 @@ def up(cloud: settings.Settings, computes: int | None) -> None:
     say(f"{count} computes are up, in the cell and in Placement")
 
 
+def stop_api(cloud: settings.Settings, name: str) -> None:
+    """End one of ``APIS``; what it is answering has 3 seconds to end."""
+    processes.stop(cloud, [name], 8)
+
+
+def start_api(cloud: settings.Settings, name: str) -> None:
+    """Start one of ``APIS`` again and wait until it answers."""
+    _start_api(cloud, name)
+    processes.wait_for(cloud, name, name, 120)
+
+
+@contextlib.contextmanager
+def kept(
+    state: pathlib.Path,
+    *options: str,
+    release: str | None = None,
+    wipe: bool = False,
+) -> Iterator[settings.Settings]:
+    """A cloud that runs as long as the body, and ends even if this process is killed.
+
+    Parameters
+    ----------
+    options
+        More of the command ``up``, such as ``"--computes", "3"``.
+    release
+        As for the command.
+    wipe
+        Whether to delete all of it in the end, which is not done after a kill.
+
+    Raises
+    ------
+    CloudError
+        If it does not start; ``up`` has then said why.
+    """
+    if release:
+        options = ("--release", release, *options)
+    command = [str(HERE / "up"), "--state", str(state), "--for", str(os.getpid()), *options]
+    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
+        raise settings.CloudError(f"no cloud in {state}: see above")
+    try:
+        yield settings.load(state)
+    finally:
+        down(state, wipe)
+
+
 def down(state: pathlib.Path, wipe: bool) -> None:
     """End every process of the cloud in a folder; with ``wipe`` delete what it wrote."""
     state = state.expanduser().resolve()
+    cloud = None
     with contextlib.suppress(settings.CloudError):
         cloud = settings.load(state)
-        names = {path.name for path in cloud.pids.glob("*")}
+        names = {path.name for path in cloud.pids.glob("*")} - {"guard"}
         # Those who fork or restart others go first.
         processes.stop(cloud, names - set(BASE), 8)
         for name in BASE:
@@ -120,6 +174,9 @@ def down(state: pathlib.Path, wipe: bool) -> None:
         cloud.computes_socket.unlink(missing_ok=True)
     while processes.stop_marked(state):
         time.sleep(0.2)
+    # Up to here it would take over if we were killed.
+    if cloud is not None and processes.running(cloud, "guard") != os.getpid():
+        processes.stop(cloud, ["guard"], 1)
     # Nothing but a folder of ours is deleted.
     if wipe and (state / "settings.json").exists():
         shutil.rmtree(state)
@@ -147,6 +204,8 @@ def _start_base(cloud: settings.Settings) -> None:
     eatmydata = next(pathlib.Path("/usr/lib").glob("*/libeatmydata.so"), None)
     preload = {"LD_PRELOAD": str(eatmydata)} if eatmydata else {}
     processes.start(cloud, "mariadb", ["mariadbd", options], preload)
+    for cell in cloud.cells:
+        cells.connect(cloud, cell)
 
     epmd = ["epmd", "-address", settings.ADDRESS, "-port", str(cloud.port("epmd"))]
     processes.start(cloud, "epmd", epmd)
@@ -175,13 +234,24 @@ def _start_base(cloud: settings.Settings) -> None:
 
 
 def _fill_nova(cloud: settings.Settings) -> None:
+    from tests.cloud import configs
+
     manage = ["nova-manage", "--config-file", str(cloud.config / "nova/nova.conf")]
     _run(cloud, "nova-api-database", *manage, "api_db", "sync")
     # It adds "_cell0" to the name of Nova's database.
     _run(cloud, "nova-cell0", *manage, "cell_v2", "map_cell0")
-    # With code 2 it says that the cell is there, from a first start that did not come to its end.
-    _run(cloud, "nova-cell1", *manage, "cell_v2", "create_cell", "--name", "cell1", accept=(0, 2))
-    _run(cloud, "nova-databases", *manage, "db", "sync")
+    for cell in cloud.cells:
+        database = ["--database_connection", configs.cell_mapping(cloud, cell)]
+        queue = ["--transport-url", configs.rabbit_url(cloud, cell)]
+        create = [*manage, "cell_v2", "create_cell", "--name", cell, *database, *queue]
+        # With code 2 it says that the cell is there, from a first start that did not come to its
+        # end.
+        _run(cloud, f"nova-{cell}", *create, accept=(0, 2))
+        file = str(configs.conductor(cloud, cell))
+        # cell0's database is filled with the first one.
+        local = [] if cell == "cell1" else ["--local_cell"]
+        sync = ["nova-manage", "--config-file", file, "db", "sync", *local]
+        _run(cloud, f"nova-{cell}-database", *sync)
 
 
 def _fill_keystone(cloud: settings.Settings, fill: Callable[[settings.Settings], None]) -> None:
@@ -216,6 +286,10 @@ def _fill_others(cloud: settings.Settings) -> None:
     _run(cloud, "glance-database", *glance, "db_sync")
 
 
+def _start_nova(cloud: settings.Settings, name: str, program: str, config: pathlib.Path) -> None:
+    processes.start(cloud, name, [cloud.venv / "bin" / program, "--config-file", config])
+
+
 def _start_api(cloud: settings.Settings, name: str) -> None:
     application, threads = APIS[name]
     for folder in ("images", "tasks", "staging"):
@@ -224,6 +298,7 @@ def _start_api(cloud: settings.Settings, name: str) -> None:
         "CLOUD_APPLICATION": application,
         "CLOUD_BIND": f"{settings.ADDRESS}:{cloud.port(name)}",
         "CLOUD_THREADS": str(threads),
+        "CLOUD_WORKER": "eventlet" if name in EVENTLET.get(cloud.release, ()) else "gthread",
         "CLOUD_ACCESS_LOG": str(cloud.logs / f"{name}.access.log"),
         # The applications read the command line as theirs, so gunicorn's options must not be there.
         "GUNICORN_CMD_ARGS": f"--config {HERE / 'gunicorn_settings.py'}",
@@ -290,27 +365,62 @@ def _run(
 
 
 @contextlib.contextmanager
-def _cleaning_up(state: pathlib.Path) -> Iterator[None]:
-    """No process stays when the body does not reach its end, not even when this one is killed."""
+def _cleaning_up(cloud: settings.Settings, watched: int | None) -> Iterator[None]:
+    """No process stays when the body does not reach its end, not even when this one is killed.
+
+    With the id of a process that is ``watched``, none stays when that one has ended either.
+    """
     # It ends what we started when its input ends without a word.
+    command = [sys.executable, "-m", "tests.cloud.control", "guard", "--state", str(cloud.state)]
+    if watched is not None:
+        command += ["--for", str(watched)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    guard = subprocess.Popen(
-        [sys.executable, "-m", "tests.cloud.control", "guard", "--state", str(state)],
-        stdin=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
+    cloud.logs.mkdir(exist_ok=True)
+    with (cloud.logs / "guard.log").open("ab") as log:
+        guard = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            # One that stays would hold a pipe open that our output goes to.
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
     assert guard.stdin is not None
+    reached = False
     try:
         yield
+        if watched is not None:
+            processes.stop(cloud, ["guard"], 1)
+            processes.record(cloud, "guard", guard.pid)
         guard.stdin.write(b"up\n")
+        reached = True
     except BaseException:
         print("up did not come to its end: ending what was started", file=sys.stderr, flush=True)
         raise
     finally:
         # A second Ctrl-C must not cut the cleaning short; the guard has a session of its own.
         guard.stdin.close()
-        guard.wait()
+        if watched is None or not reached:
+            guard.wait()
+
+
+def guard(state: pathlib.Path, watched: int | None) -> None:
+    """Wait for the word that the cloud is up and for the end of a process, then end the cloud.
+
+    A word and nobody to watch means that the cloud is to go on.
+    """
+    # Opened at once: later the id may be somebody else's.
+    process = None
+    if watched is not None:
+        with contextlib.suppress(ProcessLookupError):
+            process = os.pidfd_open(watched)
+    if sys.stdin.readline() == "up\n":
+        if watched is None:
+            return
+        if process is not None:
+            select.select([process], [], [])
+    down(state, wipe=False)
 
 
 @contextlib.contextmanager
@@ -338,15 +448,34 @@ def main() -> None:
         command.add_argument(
             "--state",
             type=pathlib.Path,
-            default=settings.default_state(),
             metavar="DIR",
-            help="the folder of everything it writes (default: %(default)s)",
+            help=f"the folder of everything it writes (default: {settings.default_state()})",
         )
+        command.add_argument(
+            "--release",
+            choices=settings.RELEASES,
+            help=f"OpenStack's; it has a default folder of its own "
+            f"(default: {settings.default_release()})",
+        )
+        if name != "down":
+            command.add_argument(
+                "--for",
+                dest="watched",
+                type=int,
+                metavar="PID",
+                help="end the cloud when this process has ended",
+            )
     parsers["up"].add_argument(
         "--computes",
         type=int,
         metavar="N",
         help="how many hosts (default: as many as there were, at first 6)",
+    )
+    parsers["up"].add_argument(
+        "--cells",
+        type=int,
+        choices=(1, 2),
+        help="of Nova; the hosts come into them in pairs (default: 1)",
     )
     parsers["up"].add_argument(
         "--base-port",
@@ -358,20 +487,24 @@ def main() -> None:
         "--wipe", action="store_true", help="delete the databases and all else of it, too"
     )
     arguments = parser.parse_args()
+    state = arguments.state or settings.default_state(arguments.release)
     if arguments.command == "guard":
-        if sys.stdin.readline() != "up\n":
-            down(arguments.state, wipe=False)
+        guard(state, arguments.watched)
         return
     if arguments.command == "down":
-        down(arguments.state, arguments.wipe)
+        down(state, arguments.wipe)
         return
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # nohup wants us to go on when the terminal is closed.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
     try:
-        cloud = settings.load_or_create(arguments.state, arguments.base_port)
-        with _alone(cloud.state), _cleaning_up(cloud.state):
+        if arguments.watched is not None and processes.start_time(arguments.watched) is None:
+            raise settings.CloudError(f"--for {arguments.watched}: there is no such process")
+        cloud = settings.load_or_create(
+            state, arguments.base_port, arguments.release, arguments.cells
+        )
+        with _alone(cloud.state), _cleaning_up(cloud, arguments.watched):
             up(cloud, arguments.computes)
     except settings.CloudError as error:
         sys.exit(f"up: {error}")

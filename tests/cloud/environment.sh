@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Sourced by the commands: where the sources and the cloud's own virtual environment are.
+# Sourced by the commands with their arguments: where the sources and the cloud's own virtual
+# environment are. An existing cloud keeps its release; a new one takes it from --release.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-venv=${NOVA_REBALANCER_CLOUD_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/nova-rebalancer/test-cloud-venv}
+# Nothing is written into the source tree.
+export PYTHONPATH=$root PYTHONDONTWRITEBYTECODE=1
+read -r release venv < <(python3 -m tests.cloud.settings "$@") || exit 1
+# shellcheck disable=SC2034  # "up" uses it
+constraints=$here/constraints-$release.txt
+[[ -e $constraints ]] || constraints=$here/constraints.txt
 python=$venv/bin/python
 
-# Runs a module of tests.cloud in place of this shell. Nothing is written into the source tree.
+# Runs a module of tests.cloud in place of this shell.
 run_module() {
     local module=$1
     shift
@@ -14,5 +20,5 @@ run_module() {
         echo "$(basename "$0"): $python does not run here; tests/cloud/up makes it" >&2
         exit 1
     fi
-    PYTHONPATH=$root PYTHONDONTWRITEBYTECODE=1 exec "$python" -m "tests.cloud.$module" "$@"
+    exec "$python" -m "tests.cloud.$module" "$@"
 }

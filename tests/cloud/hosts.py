@@ -33,11 +33,14 @@ def name(number: int) -> str:
     return f"host-{number:03}"
 
 
-def default(number: int) -> dict[str, Any]:
-    """A host's description; the driver says what the fields mean."""
+def default(cloud: settings.Settings, number: int) -> dict[str, Any]:
+    """A host's description; the driver says what the fields mean, ``cell`` is for us."""
     migration = {"mib_per_s": 1024, "overhead_s": 0.5}
     traits = [FAST_DISK] if number % 2 == 0 else []
-    return {**KINDS[(number - 1) // 2 % len(KINDS)], "traits": traits, "migration": migration}
+    # Nothing migrates from one cell to another.
+    pair = (number - 1) // 2
+    cell = {"cell": cloud.cells[pair % len(cloud.cells)]}
+    return {**cell, **KINDS[pair % len(KINDS)], "traits": traits, "migration": migration}
 
 
 def write_missing(cloud: settings.Settings, count: int) -> list[str]:
@@ -47,7 +50,7 @@ def write_missing(cloud: settings.Settings, count: int) -> list[str]:
         file = cloud.host_file(host)
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            file.write_text(json.dumps(default(number), indent=2) + "\n")
+            file.write_text(json.dumps(default(cloud, number), indent=2) + "\n")
     return names
 
 
@@ -55,3 +58,17 @@ def description(cloud: settings.Settings, host: str) -> dict[str, Any]:
     """As the file has it now."""
     read: dict[str, Any] = json.loads(cloud.host_file(host).read_text())
     return read
+
+
+def cpu_sets(described: dict[str, Any]) -> tuple[str, str]:
+    """The CPUs for guests that share them and those for pinned ones, numbered as by the driver."""
+    numa = described.get("numa") or {}
+    count = numa.get("cells", 1)
+    pinned = numa.get("pcpus_per_cell", 0)
+    size = described.get("vcpus", 16) // count + pinned
+    shared: list[int] = []
+    dedicated: list[int] = []
+    for first in range(0, count * size, size):
+        dedicated += range(first, first + pinned)
+        shared += range(first + pinned, first + size)
+    return ",".join(map(str, shared)), ",".join(map(str, dedicated))

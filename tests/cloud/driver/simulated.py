@@ -15,6 +15,8 @@ two files below ``$CLOUD_DRIVER`` again whenever they change.
     Names of traits for the resource provider.
 ``migration``
     ``mib_per_s`` and ``overhead_s`` of the migrations away from here, or ``seconds`` for all alike.
+``cell``
+    Into which cell of Nova it comes; read when its compute starts.
 ``cpu_share``
     How busy its CPUs look, 0 to 1.
 ``spawn_s``
