@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator can set in a configuration file, one module per group."""
 
+import copy
+
 from oslo_config import cfg
 
 from nova_rebalancer.conf import cloud
@@ -15,5 +17,6 @@ GROUPS = (cloud, collect, planner, fragmentation, path)
 def register(conf: cfg.ConfigOpts) -> None:
     """Make every option of ours readable on ``conf``; doing so again changes nothing."""
     for module in GROUPS:
-        conf.register_group(module.GROUP)
+        # A group keeps what is registered in it, and others may add to this one.
+        conf.register_group(copy.deepcopy(module.GROUP))
         conf.register_opts(module.OPTIONS, group=module.GROUP)

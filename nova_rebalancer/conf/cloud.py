@@ -38,7 +38,8 @@ clouds.yaml the region is part of the cloud's description.
         default="public",
         help="""
 Which endpoints are used when ``auth_type`` is set here: public, internal or
-admin. Use internal from inside the control plane's network.
+admin. Use internal from inside the control plane's network, where it saves
+the way through the public proxy.
 """,
     ),
 ]
