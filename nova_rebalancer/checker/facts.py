@@ -263,19 +263,10 @@ def _cloud(document: documents.Document, sha256: str) -> Cloud:
             lists[member].append(group["id"])
     running = _running(document, hosts, entries)
     migrating = {end.instance for end in running}
-    unseen = {
-        member
-        for group in document.get("server_groups", ())
-        if group["policy"] == "unknown"
-        for member in group["members"]
-    }
     instances: dict[str, Instance] = {}
     placement: dict[str, Place] = {}
     for i, entry in entries.items():
         instance, place = _instance(entry, hosts, ["instances", i], entry["id"] in migrating)
-        if instance.id in unseen and not instance.fixed:
-            why = "is in a server group whose policy is not known"
-            instance = dataclasses.replace(instance, fixed=why)
         instances[instance.id] = dataclasses.replace(
             instance,
             exclusive=tuple(exclusive[instance.id]),

@@ -18,7 +18,6 @@ from typing import Any
 
 from nova_rebalancer.collect import numa
 from nova_rebalancer.collect import placement
-from nova_rebalancer.collect import reader
 from nova_rebalancer.collect import reading
 
 LOG = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ REFUSED_TYPES = {
     "VMware vCenter Server": "a vCenter cluster behind one compute service places its own guests",
 }
 
-POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity", reader.UNKNOWN)
+POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
 
 UNKNOWN = {"provenance": "unknown", "value": None}
 

@@ -37,6 +37,10 @@ class Connection:
     adapters: dict[str, adapter.Adapter]
     """By service type: compute, placement, network."""
 
+    def project(self) -> str | None:
+        """Return the id of the project the account works in."""
+        return self.session.get_project_id()
+
     def roles(self) -> list[str]:
         """Names of the roles the token gives; none when it does not tell."""
         plugin = self.session.auth

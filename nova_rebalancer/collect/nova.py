@@ -122,11 +122,6 @@ class Nova:
             "the server groups change faster than their pages can be read; try again"
         )
 
-    def group(self, name: str) -> Json | None:
-        """Return one server group, None when there is none."""
-        found = self._get(f"/os-server-groups/{name}", (404,))
-        return None if found is None else dict(found["server_group"])
-
     def migrations(self, since: float | None) -> list[Json]:
         """Return migrations: those in progress, or all that changed since a moment."""
         found = []

@@ -32,9 +32,6 @@ IN_A_ROW = 3
 SINGLE = 500
 """Consumers asked for one by one at most; beyond it the providers are read again."""
 
-UNKNOWN = "unknown"
-"""The policy of a server group the account may not see."""
-
 OVERLAP_S = 2
 """Changes are asked for from this much before the begin: clocks have whole seconds."""
 
@@ -116,7 +113,7 @@ class Reader:
                 )
             )
         now.vnic_types = self._vnic_types(now)
-        self._hinted_groups(now, earlier.gone_groups if earlier else ())
+        self._all_groups(now)
         # A cell that went down meanwhile took its servers out of the lists.
         now.dead_hosts = _dead([*now.services, *self._nova.services()])
         now.requests = self._ask.requests
@@ -393,30 +390,32 @@ class Reader:
             now.lacks.append(reading.Lack("ports", str(error)))
             return None
 
-    def _hinted_groups(self, now: reading.Reading, gone: Sequence[str]) -> None:
-        """Find groups the listing leaves out: only administrators are told of other projects'.
+    def _all_groups(self, now: reading.Reading) -> None:
+        """Make sure that the server groups are all there are.
 
-        Nova gives no sign of that (``compute/server_groups.py``, ``index``), but servers tell
-        the group they were made in.
+        Only administrators are told of other projects' groups; anybody else gets a short list
+        without a sign (nova ``compute/server_groups.py``, ``index``), and servers without the
+        hint of their group (``objects/request_spec.py``, ``_from_db_object``).
         """
+        own = self._ask.cloud.project()
+        others = any(server["project"] != own for server in now.servers.values())
+        seen = any(group.get("project_id") != own for group in now.groups)
+        if others and not seen and "admin" not in self._ask.cloud.roles():
+            now.lacks.append(
+                reading.Lack(
+                    "server groups",
+                    "Nova shows those of all projects to administrators only; an administrator's "
+                    "application credential that allows GET alone is enough",
+                )
+            )
         members: dict[str, list[str]] = {}
         for name, server in now.servers.items():
             hint = hinted(server)
             if hint is not None:
                 members.setdefault(hint, []).append(name)
-        known = {group["id"]: group for group in now.groups}
-        absent = sorted(members.keys() - known.keys() - set(gone))
-        if "admin" in self._ask.cloud.roles():
-            found = self._ask.each(self._nova.group, absent, lambda done: None)
-            # One that is gone binds nobody any more, and its id never comes back.
-            now.gone_groups = [name for name in gone if name in members]
-            now.gone_groups += [
-                name for name, group in zip(absent, found, strict=True) if group is None
-            ]
-            now.groups += [group for group in found if group is not None]
-        else:
-            # For anybody else a group of another project is as little found as one that is gone.
-            now.groups += [{"id": name, "policy": UNKNOWN} for name in absent]
+        if members.keys() - {group["id"] for group in now.groups}:
+            # Made while the cloud was read.
+            now.groups = self._nova.groups()
         for group in now.groups:
             listed = group["members"] = list(group.get("members") or ())
             listed += [name for name in members.get(group["id"], ()) if name not in listed]

@@ -63,8 +63,6 @@ class Reading:
     """By server: the stamp of the server it was read for, and the answer."""
     vnic_types: dict[str, list[str]] | None = None
     """Of ports that are not normal, by server; None when they could not be seen."""
-    gone_groups: list[str] = dataclasses.field(default_factory=list)
-    """Server groups that servers were made in and that were deleted since."""
     unreachable: list[str] = dataclasses.field(default_factory=list)
     """Servers of a cell that does not answer, as far as they are known."""
     dead_hosts: list[str] = dataclasses.field(default_factory=list)
@@ -96,7 +94,6 @@ def save(reading: Reading, path: pathlib.Path) -> None:
         "migrations": reading.migrations,
         "providers": reading.providers,
         "topologies": reading.topologies,
-        "gone_groups": reading.gone_groups,
     }
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -115,7 +112,6 @@ class Earlier:
     migrations: dict[str, Json]
     providers: dict[str, Provider]
     topologies: dict[str, list[Any]]
-    gone_groups: list[str]
 
 
 def load(path: pathlib.Path, identity: str) -> Earlier | None:
@@ -131,7 +127,6 @@ def load(path: pathlib.Path, identity: str) -> Earlier | None:
             kept["migrations"],
             {name: Provider(**values) for name, values in kept["providers"].items()},
             kept["topologies"],
-            kept["gone_groups"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Missing, cut off or of another version: the next pass reads everything.

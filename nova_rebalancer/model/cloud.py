@@ -242,10 +242,7 @@ class Instance:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerGroup:
-    """A server group; ``max_server_per_host`` counts for anti-affinity only.
-
-    The policy "unknown" is that of a group the account may not see.
-    """
+    """A server group; ``max_server_per_host`` counts for anti-affinity only."""
 
     id: str
     policy: str

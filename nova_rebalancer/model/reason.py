@@ -17,7 +17,6 @@ CODES: Mapping[str, str] = {
     "no_allocations": "Placement charges nothing for it on its host, so its size is not known.",
     "nested_resources": "It uses devices that are resource providers of their own.",
     "affinity": "Moving it alone would split its affinity group.",
-    "group_unknown": "It is in a server group that the account may not see.",
     "not_allowed": "A rule keeps it off the host it was meant for.",
     "no_room": "No order of migrations was found that makes room for it.",
     "max_migrations": "The limit on migrations was spent.",

@@ -414,7 +414,7 @@ def _excluded(snapshot: cloud.Snapshot, host_of: arrays.Ints) -> dict[int, reaso
     together = {
         member: group
         for group in snapshot.server_groups
-        if (group.policy == "affinity" and len(group.members) > 1) or group.policy == "unknown"
+        if group.policy == "affinity" and len(group.members) > 1
         for member in group.members
     }
     found = {}

@@ -92,6 +92,27 @@ def test_cloud_from_the_environment(run):
     assert "clouds.yaml has: test-cloud" in unknown.stderr
 
 
+def test_least_privilege(run):
+    """A credential that allows GET alone is enough for a plan; a role without admin is refused one."""
+    made = run("plan", "--os-cloud", "test-cloud-get-only")
+    assert made.returncode in (0, 3), made.stderr
+    refused = run("plan", "--os-cloud", "test-cloud-rebalancer")
+    assert refused.returncode == 1
+    assert "server groups is missing" in refused.stderr
+    assert "allows GET alone" in refused.stderr
+
+
+def test_doctor(run):
+    """A cloud in order has warnings only; an account that sees too little is an error."""
+    good = run("doctor", "--os-cloud", "test-cloud", "-f", "json")
+    assert good.returncode == 0, good.stdout
+    results = {row["result"] for row in json.loads(good.stdout)}
+    assert "error" not in results
+    bad = run("doctor", "--os-cloud", "test-cloud-rebalancer", "-f", "json")
+    assert bad.returncode == 1
+    assert "server groups" in {r["check"] for r in json.loads(bad.stdout) if r["result"] == "error"}
+
+
 def test_cloud_from_the_configuration(cloud, run, tmp_path):
     """Credentials in the section [cloud] do as well as clouds.yaml."""
     (tmp_path / "our.conf").write_text(

@@ -9,14 +9,13 @@ LIVE_STATUSES = ("ACTIVE", "PAUSED")
 
 
 def why_not(
-    instance: cloud.Instance, host: cloud.Host, migrating: bool, group: cloud.ServerGroup | None
+    instance: cloud.Instance, host: cloud.Host, migrating: bool, affinity: cloud.ServerGroup | None
 ) -> reason.Reason | None:
     """Say why ``instance`` on ``host`` is not migrated, None when it may be.
 
-    ``migrating`` says that a migration of it runs now; ``group`` is one that holds it back.  A
-    hard affinity group it shares with others does: Nova's filter sends a member only to hosts of
-    other members, so one that moves alone is refused or splits the group.  So does a group whose
-    policy is not known.
+    ``migrating`` says that a migration of it runs now; ``affinity`` is a hard affinity group it
+    shares with others: Nova's filter sends a member only to hosts of other members, so one that
+    moves alone is refused or splits the group.
     """
     name = instance.id
     if not instance.in_scope:
@@ -58,16 +57,10 @@ def why_not(
             f"{name} uses devices of its host {host.service_host}: "
             + ", ".join(sorted(r for amounts in instance.nested.values() for r in amounts)),
         )
-    if group is not None and group.policy == "unknown":
-        return reason.Reason(
-            "group_unknown",
-            {"group": group.id},
-            f"{name} is in server group {group.id}, which the account may not see",
-        )
-    if group is not None:
+    if affinity is not None:
         return reason.Reason(
             "affinity",
-            {"group": group.id},
-            f"{name} must stay with the other members of affinity group {group.id}",
+            {"group": affinity.id},
+            f"{name} must stay with the other members of affinity group {affinity.id}",
         )
     return None

@@ -523,14 +523,6 @@ class Api:
                 first = int(query.get("offset", 0))
                 limit = min(int(query.get("limit", 0)) or world.max_limit, world.max_limit)
                 return {"server_groups": groups[first : first + limit]}
-            case ["os-server-groups", name]:
-                for one in world.groups:
-                    if one["id"] == name:
-                        admin = "admin" in world.roles
-                        # Who is no administrator is shown no members of another project.
-                        members = one["members"] if admin or one["project_id"] == PROJECT else []
-                        return {"server_group": {**one, "members": members}}
-                raise nova_fault(404, f"Instance group {name} could not be found.")
             case ["os-migrations"]:
                 chosen = [
                     one
@@ -566,6 +558,10 @@ class Api:
             and (one["status"] not in hidden if since is None else one["updated"] >= since)
             and one["status"] == query.get("status", one["status"])
         ]
+        if "admin" not in self.world.roles:
+            # A group that may not be seen is taken out of the hints of its members.
+            theirs = {one["id"] for one in self.world.groups if one["project_id"] != PROJECT}
+            chosen = [_without_hint(one, theirs) for one in chosen]
         # A deleted server is a marker as long as the database has it.
         after = query.get("marker")
         if after is not None:
@@ -887,6 +883,13 @@ def running(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 # Without HTTP
 
 
+def _without_hint(server: Json, groups: set[str]) -> Json:
+    hints = server.get("scheduler_hints") or {}
+    if not groups.intersection(hints.get("group") or ()):
+        return server
+    return {**server, "scheduler_hints": {k: v for k, v in hints.items() if k != "group"}}
+
+
 @dataclasses.dataclass
 class DirectCloud:
     """Stands where a client's connection does."""
@@ -898,6 +901,10 @@ class DirectCloud:
     def roles(self) -> list[str]:
         """The roles of the account."""
         return self.world.roles
+
+    def project(self) -> str:
+        """The project of the account."""
+        return PROJECT
 
 
 class Direct(client.Client):

@@ -159,13 +159,13 @@ def test_fields_the_account_may_not_see(cloud, hide, what):
 
 
 def test_groups_that_are_not_listed(cloud):
-    """A group that a server names and the listing does not have is seen, and why it matters."""
+    """That an account is shown no groups of other projects is an error, and why it matters."""
     cloud.world.group("anti-affinity", *servers(cloud), project=OTHER)
     assert "server groups" not in bad(cloud)
     cloud.world.roles = ["reader"]
     result, text = bad(cloud)["server groups"]
-    assert result == doctor.WARNING
-    assert "1 of 1" in text
+    assert result == doctor.ERROR
+    assert "administrators only" in text
 
 
 def test_ports_of_others_are_hidden(cloud):

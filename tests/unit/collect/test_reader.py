@@ -492,7 +492,8 @@ def test_topology_of_another_project(world):
     name = world.server("b", specs=NUMA, tenant_id="another")
     world.topologies[name] = TOPOLOGY
     world.roles = ["reader"]
-    assert missing(directly(world)) == {f"NUMA topology of {name}": [world.node("b")]}
+    lacking = missing(directly(world))
+    assert lacking[f"NUMA topology of {name}"] == [world.node("b")]
 
 
 @pytest.mark.parametrize("how", ["absent", "down", "blind"])
@@ -553,40 +554,39 @@ def test_cell_goes_down_meanwhile(server, world):
 
 
 def test_groups_of_other_projects(world):
-    """Nova hides these from who is no administrator; the servers' hints bring them back."""
+    """Nova hides these, and the hints at them, from who is no administrator: they are missing."""
+    world.server("a", tenant_id="another")
     first, second, *_ = world.servers
     group = world.group("anti-affinity", first, second, project="another")
+    (told,) = written(directly(world))["server_groups"]
+    assert (told["id"], told["members"]) == (group, [first, second])
+    world.roles = ["reader"]
+    assert missing(directly(world)) == {"server groups": None}
+
+
+def test_own_project_only(world):
+    """Where all servers are of the account's own project, its own groups are all there are."""
+    world.group("anti-affinity", *list(world.servers)[:2])
     world.roles = ["reader"]
     found = directly(world)
-    (told,) = written(found)["server_groups"]
-    assert (told["id"], told["members"]) == (group, [first, second])
+    assert len(written(found)["server_groups"]) == 1
     assert missing(found) == {}
 
 
-def test_no_right_to_a_group(server, world):
-    """Without the role admin a group of another project is known by its members alone."""
-    two = list(world.servers)[:2]
-    group = world.group("anti-affinity", *two, project="another")
-    world.roles = ["reader"]
+def test_group_made_meanwhile(server, world):
+    """A group and its member that are made while the cloud is read are both there."""
     fill(server, world)
+
+    def make(line: str) -> None:
+        name = world.server("a")
+        made.append((world.group("anti-affinity", name), name))
+
+    made: list[tuple[str, str]] = []
+    server.on(CHANGES, call=make)
     found = written(over_http(server))
-    told = [(one["id"], one["policy"], one["members"]) for one in found["server_groups"]]
-    assert told == [(group, "unknown", sorted(two))]
-    assert server.lines("os-server-groups/") == []
-
-
-def test_deleted_group(server, world, tmp_path):
-    """A group that is gone binds nobody, and is not asked for a second time."""
-    world.group("anti-affinity", *list(world.servers)[:2])
-    world.groups.clear()
-    fill(server, world)
-    first = over_http(server)
-    assert len(server.lines("os-server-groups/")) == 1
-    again = over_http(server, remembered(first, tmp_path))
-    assert server.lines("os-server-groups/") == []
-    for found in (first, again):
-        assert written(found)["server_groups"] == []
-        assert missing(found) == {}
+    assert [(one["id"], one["members"]) for one in found["server_groups"]] == [
+        (made[0][0], [made[0][1]])
+    ]
 
 
 # Progress
