@@ -93,7 +93,7 @@ def test_cloud_from_the_environment(run):
 
 
 def test_least_privilege(run):
-    """A credential that allows GET alone is enough for a plan; a role without admin is refused one."""
+    """A credential that allows GET alone is enough for a plan; a role without admin is not."""
     made = run("plan", "--os-cloud", "test-cloud-get-only")
     assert made.returncode in (0, 3), made.stderr
     refused = run("plan", "--os-cloud", "test-cloud-rebalancer")

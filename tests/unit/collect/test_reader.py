@@ -578,8 +578,8 @@ def test_group_made_meanwhile(server, world):
     fill(server, world)
 
     def make(line: str) -> None:
-        name = world.server("a")
-        made.append((world.group("anti-affinity", name), name))
+        name = server.world.server("a")
+        made.append((server.world.group("anti-affinity", name), name))
 
     made: list[tuple[str, str]] = []
     server.on(CHANGES, call=make)
