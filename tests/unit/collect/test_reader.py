@@ -580,6 +580,7 @@ def test_group_made_meanwhile(server, world):
     def make(line: str) -> None:
         name = server.world.server("a")
         made.append((server.world.group("anti-affinity", name), name))
+        server.world.touch(name)
 
     made: list[tuple[str, str]] = []
     server.on(CHANGES, call=make)
