@@ -444,6 +444,8 @@ def _fixed(entry: documents.Document, host: Host, migrating: bool) -> str:
         return "is locked"
     if not entry["allocations"]:
         return f'has no allocations on host "{host.name}": how large it is, is not known'
+    if entry.get("vnic_types"):
+        return f"has ports of the types {', '.join(entry['vnic_types'])}"
     if entry.get("nested"):
         return f'has allocations from nested providers of host "{host.name}"'
     return "is being migrated already" if migrating else ""

@@ -70,6 +70,9 @@ def read(
     fetching = progress.Fetching(stderr, source.name)
     try:
         found = live.snapshot(source, how, fetching, part)
+    except KeyboardInterrupt:
+        print("interrupted; waiting for the answers under way (Ctrl-C: not even that)", file=stderr)
+        raise
     finally:
         fetching.close()
     counts = f"{len(found.snapshot.hosts)} hosts, {len(found.snapshot.instances)} instances"

@@ -137,6 +137,12 @@ class Plan(lister.Lister):
 
         conf = settings.load(self.app_args.config_file)
         options = settings.options(conf, parsed_args)
+        if parsed_args.demo or parsed_args.snapshot:
+            for name in ("facts", "fresh", "save_snapshot"):
+                if getattr(parsed_args, name):
+                    raise exceptions.UsageError(
+                        f"--{name.replace('_', '-')} is for a live cloud, not --demo or --snapshot"
+                    )
         if parsed_args.demo:
             from nova_rebalancer.sim import demo
 
@@ -147,6 +153,11 @@ class Plan(lister.Lister):
         else:
             found = cloud.read(conf, parsed_args, self.app.stderr)
             snapshot, sha256 = found.snapshot, found.sha256
+            if not any(host.usable for host in snapshot.hosts):
+                raise exceptions.CloudError(
+                    f"cloud {snapshot.cloud}: none of its hosts can be planned for; "
+                    "nova-rebalance doctor says why"
+                )
             if parsed_args.save_snapshot:
                 files.write_bytes(parsed_args.save_snapshot, found.data)
         for lack in snapshot.missing:

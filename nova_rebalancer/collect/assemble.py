@@ -84,6 +84,10 @@ class _Assembly:
         self._placed = self._places()
         self._counted: set[tuple[str, str]] = set()
         """(consumer, provider) that an instance or a running migration accounts for."""
+        self._bound = {member for group in now.groups for member in group.get("members") or ()} | {
+            name for name, server in now.servers.items() if numa.asked(server)
+        }
+        """Instances that count for more than their size where they are."""
         self._lacking: dict[str, str] = {}
         """Why the NUMA topology of an instance cannot be told."""
 
@@ -132,6 +136,7 @@ class _Assembly:
         by_host = collections.Counter(
             (node.get("service") or {}).get("host") for node in self._now.hypervisors
         )
+        services = collections.Counter(one.get("host") for one in self._now.services)
         usable = {}
         for node in self._now.hypervisors:
             name = node.get("hypervisor_hostname") or node["id"]
@@ -145,10 +150,10 @@ class _Assembly:
                 why = REFUSED_TYPES[kind]
             elif service is None:
                 why = "Nova names no compute service for it"
-            elif by_host[service] > 1:
+            elif by_host[service] > 1 or services[service] > 1:
                 why = (
-                    f"the compute service {service} has {by_host[service]} hypervisors, or cells "
-                    "share its name: a migration to it by name would be ambiguous"
+                    f"{by_host[service]} hypervisors and {services[service]} compute services are "
+                    f"called {service}: a migration to it by name would be ambiguous"
                 )
             elif provider is None:
                 if any(node["id"] in (lack.hosts or ()) for lack in self._now.lacks):
@@ -251,11 +256,20 @@ class _Assembly:
 
     def _shared_by(self, host: reading.Provider) -> dict[str, str]:
         """Resource classes a host gets from a pool; what it has itself comes from itself."""
-        found = {}
+        found: dict[str, str] = {}
         for pool in self._pools.values():
             if set(pool.aggregates or ()) & set(host.aggregates or ()):
                 for resource in pool.inventories:
-                    if resource not in host.inventories:
+                    if resource in found:
+                        self._missing.append(
+                            _lack(
+                                f"{resource} of {host.name}",
+                                f"two pools share it, {found[resource]} and {pool.id}: which one "
+                                "an instance will get is not known",
+                                [host.id],
+                            )
+                        )
+                    elif resource not in host.inventories:
                         found[resource] = pool.id
         return found
 
@@ -423,7 +437,12 @@ class _Assembly:
                 "source": source,
                 "dest": dest,
                 "status": one["status"],
-                "far_allocations": None if far is None else self._far(server, name, far, here),
+                # At a destination that is not claimed yet it will take what it takes now.
+                "far_allocations": (
+                    None
+                    if far is None
+                    else self._far(server, name, far, here) or (None if far == dest else {})
+                ),
                 "here": own,
             }
         return found
@@ -471,26 +490,27 @@ class _Assembly:
 
     def _why_held(self, consumer: str, host: str, there: bool) -> str:
         """Say what a consumer is; ``there``: it is charged on the host itself, not on a pool."""
-        server = self._now.servers.get(consumer)
-        if server is not None:
-            if there and server["host"] and consumer not in self._placed:
-                # It may well run there, and then it counts for server groups and NUMA cells.
-                self._missing.append(
-                    _lack(
-                        f"instance {consumer}",
-                        f"Nova has it on {server['host']}, Placement on {self._service_host(host)}",
-                        [host],
-                    )
-                )
-            self._warned["instances Placement charges elsewhere than where Nova has them"] += there
-            return "elsewhere"
-        if consumer in self._now.unreachable:
-            if there:
-                why = "its Nova cell does not answer"
-                self._missing.append(_lack(f"instance {consumer}", why, [host]))
-            return "elsewhere"
         if consumer in self._now.migrations:
             return "migration"
+        server = self._now.servers.get(consumer)
+        known = server is not None or consumer in self._now.unreachable
+        if there and consumer not in self._placed:
+            # It may well run here, and then it counts for server groups and NUMA cells.
+            here = self._service_host(host)
+            if server is not None and server["host"]:
+                why = f"Nova has it on {server['host']}, Placement on {here}"
+                if server["host"] in self._left_out:
+                    why = f"it is on {server['host']}, out of scope, and migrates to {here}"
+                self._missing.append(_lack(f"instance {consumer}", why, [host]))
+            elif server is None and known:
+                why = "its Nova cell does not answer"
+                self._missing.append(_lack(f"instance {consumer}", why, [host]))
+            elif consumer in self._bound:
+                why = f"Placement has it on {here}, Nova on no host"
+                self._missing.append(_lack(f"instance {consumer}", why, [host]))
+        if known:
+            self._warned["instances Placement charges elsewhere than where Nova has them"] += there
+            return "elsewhere"
         self._warned["consumers Placement charges and Nova does not list"] += 1
         return "unknown"
 

@@ -132,8 +132,10 @@ def refused(connection: Connection, error: Exception) -> exceptions.CloudError:
         what = "the credentials are not accepted; check user, password and project"
     elif isinstance(error, ksa.ConnectFailure | ksa.DiscoveryFailure):
         what = f"no Keystone answers at {connection.auth_url}; check auth_url and the network"
+    elif isinstance(error, ksa.EndpointNotFound):
+        what = f"its catalogue has no compute service in region {connection.region}"
     else:
-        what = "cannot log in"
+        what = f"cannot log in at {connection.auth_url}"
     return exceptions.CloudError(f"cloud {connection.name}: {what} ({_line(error)})")
 
 

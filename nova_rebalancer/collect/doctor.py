@@ -677,7 +677,7 @@ def missing(case: Case) -> Iterator[Finding]:
             effect = f"nothing is moved from or to {concerned}"
             yield Finding("snapshot", WARNING, text, effect, "mend it and run again")
         else:
-            yield Finding("snapshot", WARNING, text, "no host is concerned", "")
+            yield Finding("snapshot", WARNING, text, "no host is concerned", "none needed")
     if not found:
         yield Finding("snapshot", OK, "nothing else is missing in it")
 

@@ -10,8 +10,8 @@ from nova_rebalancer import exceptions
 from nova_rebalancer.collect import client
 
 VERSION = (2, 100)
-"""From it on a listing has the scheduler hints, which tell server groups, and the properties of
-images (2.98), which tell NUMA topologies.  2025.1, the oldest release that is supported, has it."""
+"""From it on a listing has the scheduler hints and (2.98) the properties of images, which tell NUMA
+topologies.  2025.1, the oldest release that is supported, has it."""
 
 HYPERVISORS = (2, 87)
 """From 2.88 on Nova asks each compute for its uptime, one after the other (bug 2122036)."""
@@ -164,24 +164,25 @@ class Nova:
         """
         found: dict[str, Json] = {}
         markers: list[str] = []
-        tried = 0
+        vanished = 0
         while True:
             query = {**(parameters or {}), "limit": str(PAGE)}
             if markers:
-                query["marker"] = markers[-1 - tried]
+                query["marker"] = markers[-1]
             # A marker that was deleted meanwhile is refused: the one before it does as well.
-            gone = (400,) if markers and tried < min(MARKERS_TRIED, len(markers) - 1) else ()
+            gone = (400,) if markers and vanished < MARKERS_TRIED else ()
             url = f"{path}?{parse.urlencode(query)}"
             answer = self._ask.get("compute", url, version or self.version, gone)
             if answer is None:
-                tried += 1
+                vanished += 1
+                markers.pop()
                 continue
-            tried = 0
-            markers = [str(item.get("uuid") or item["id"]) for item in answer[key]]
-            found.update(zip(markers, map(keep, answer[key]), strict=True))
+            names = [str(item.get("uuid") or item["id"]) for item in answer[key]]
+            found.update(zip(names, map(keep, answer[key]), strict=True))
+            markers += names
             if done is not None:
                 done(len(found))
-            if not markers:
+            if not names:
                 return list(found.values())
 
     def _get(self, path: str, accept: tuple[int, ...] = ()) -> Any:

@@ -146,6 +146,9 @@ class Reader:
         def flavors() -> None:
             try:
                 now.flavors = ask.flavors()
+                if "admin" not in self._ask.cloud.roles():
+                    why = "Nova shows private flavors to administrators only"
+                    now.lacks.append(reading.Lack("private flavors", why, []))
             except client.Refused as error:
                 # Servers carry their flavors with them, so no plan needs the list.
                 now.lacks.append(reading.Lack("flavors", str(error), []))
@@ -329,8 +332,8 @@ class Reader:
             elif topology is not None:
                 now.topologies[name] = [reading.stamp(now.servers[name]), topology]
 
-    def _catch_up(self, now: reading.Reading) -> None:
-        """Read again what changed while the rest was read."""
+    def _catch_up(self, now: reading.Reading, doubtful: Iterable[str] = ()) -> None:
+        """Read again what changed while the rest was read, and allocations that are doubtful."""
         changed, gone = self._nova.changed(now.started - OVERLAP_S)
         moved = [
             name
@@ -339,16 +342,21 @@ class Reader:
         ]
         left = [name for name in gone if now.servers.pop(name, None) is not None]
         now.servers.update(changed)
-        if moved or left:
-            LOG.info("servers changed=%d gone=%d while the cloud was read", len(moved), len(left))
-            ended = self._take(now, self._nova.migrations(now.started - OVERLAP_S))
-            self._ask_consumers(now, {*moved, *left, *ended, *now.migrations})
-            self._ask_topologies(
-                now, [n for n in moved if now.servers[n]["host"] and numa.asked(now.servers[n])]
-            )
+        again = {*moved, *left, *doubtful}
+        if not again:
+            return
+        LOG.info("servers changed=%d gone=%d while the cloud was read", len(moved), len(left))
+        ended = self._take(now, self._nova.migrations(now.started - OVERLAP_S))
+        self._ask_consumers(now, {*again, *ended, *now.migrations})
+        self._ask_topologies(
+            now, [n for n in moved if now.servers[n]["host"] and numa.asked(now.servers[n])]
+        )
 
     def _settle(self, now: reading.Reading) -> None:
-        """Look once more at servers that Placement has somewhere else than Nova."""
+        """Look once more at servers that Placement has somewhere else than Nova.
+
+        Not one by one: Nova shows servers of other projects to administrators only.
+        """
         at: dict[str, set[str]] = {}
         for one in now.providers.values():
             for consumer in one.allocations:
@@ -360,15 +368,8 @@ class Reader:
             node = node_of.get(server["host"])
             if node in now.providers and name not in migrating and node not in at.get(name, ()):
                 odd.append(name)
-        if not odd or len(odd) > SINGLE:
-            return
-        # Not one by one: Nova shows servers of other projects to administrators only.
-        changed, gone = self._nova.changed(now.started - OVERLAP_S)
-        now.servers.update(changed)
-        for name in gone:
-            now.servers.pop(name, None)
-        ended = self._take(now, self._nova.migrations(now.started - OVERLAP_S))
-        self._ask_consumers(now, {*odd, *ended, *now.migrations})
+        if odd and len(odd) <= SINGLE:
+            self._catch_up(now, odd)
 
     def _take(self, now: reading.Reading, migrations: Iterable[Json]) -> list[str]:
         """Note what is in progress; return the uuids of what was and is no more."""
@@ -381,11 +382,14 @@ class Reader:
         return ended
 
     def _vnic_types(self, now: reading.Reading) -> dict[str, list[str]] | None:
-        networked = [name for name, server in now.servers.items() if server["addresses"]]
+        networked = {name for name, server in now.servers.items() if server["addresses"]}
         if not networked:
             return {}
+        own = self._ask.cloud.project()
+        # Everybody sees the ports of the own project.
+        others = {name for name in networked if now.servers[name]["project"] != own}
         try:
-            return neutron.vnic_types(self._ask, networked)
+            return neutron.vnic_types(self._ask, sorted(others or networked))
         except exceptions.CloudError as error:
             now.lacks.append(reading.Lack("ports", str(error)))
             return None

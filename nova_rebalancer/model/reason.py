@@ -15,6 +15,7 @@ CODES: Mapping[str, str] = {
     "locked": "It is locked.",
     "migrating": "It is being migrated already.",
     "no_allocations": "Placement charges nothing for it on its host, so its size is not known.",
+    "special_ports": "It has ports that are devices of its host, such as SR-IOV ones.",
     "nested_resources": "It uses devices that are resource providers of their own.",
     "affinity": "Moving it alone would split its affinity group.",
     "not_allowed": "A rule keeps it off the host it was meant for.",

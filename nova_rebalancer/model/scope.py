@@ -30,7 +30,7 @@ class Scope:
         Raises
         ------
         UsageError
-            If it names what the snapshot does not have.
+            If it names what the snapshot does not have, or leaves no host.
         """
         self._check(snapshot)
         kept = {host.id for host in snapshot.hosts}
@@ -44,6 +44,8 @@ class Scope:
                 }
             elif kind != "project":
                 kept &= {host.id for host in snapshot.hosts if _name(host, kind) in names}
+        if not kept:
+            raise exceptions.UsageError(f"--scope {' '.join(self.texts())}: no host is in it")
         return frozenset(kept)
 
     def narrow(self, snapshot: cloud.Snapshot) -> cloud.Snapshot:
@@ -57,8 +59,6 @@ class Scope:
         if not self.names:
             return snapshot
         hosts = self.hosts(snapshot)
-        if not hosts:
-            raise exceptions.UsageError(f"--scope {' '.join(self.texts())}: no host is in it")
         projects = self.names.get("project")
         return dataclasses.replace(
             snapshot,

@@ -50,6 +50,12 @@ def why_not(
             {"host": host.service_host},
             f"Placement charges nothing for {name} on its host {host.service_host}",
         )
+    if instance.vnic_types:
+        return reason.Reason(
+            "special_ports",
+            {"vnic_types": ", ".join(instance.vnic_types)},
+            f"{name} has ports of the types {', '.join(instance.vnic_types)}",
+        )
     if instance.nested:
         return reason.Reason(
             "nested_resources",

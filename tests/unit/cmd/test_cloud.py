@@ -133,3 +133,18 @@ def test_no_cloud_is_named(cloud, monkeypatch):
     monkeypatch.delenv("OS_AUTH_URL", raising=False)
     with pytest.raises(exceptions.UsageError, match=r"give --os-cloud NAME.*clouds.yaml has: here"):
         run(plan.Plan)
+
+
+@pytest.mark.parametrize("option", ["--fresh", "--facts=x", "--save-snapshot=x"])
+def test_options_of_a_live_cloud(option):
+    """What counts for a live cloud only is refused elsewhere, not silently ignored."""
+    with pytest.raises(exceptions.UsageError, match="is for a live cloud"):
+        run(plan.Plan, "--demo", option)
+
+
+def test_no_usable_host(cloud):
+    """A cloud none of whose hosts can be planned for is an error, not a plan that gains nothing."""
+    for service in cloud.world.services:
+        service["state"] = "down"
+    with pytest.raises(exceptions.CloudError, match="none of its hosts can be planned for"):
+        run(plan.Plan, "--os-cloud", "here")

@@ -561,7 +561,7 @@ def test_groups_of_other_projects(world):
     (told,) = written(directly(world))["server_groups"]
     assert (told["id"], told["members"]) == (group, [first, second])
     world.roles = ["reader"]
-    assert missing(directly(world)) == {"server groups": None}
+    assert missing(directly(world)) == {"private flavors": [], "server groups": None}
 
 
 def test_own_project_only(world):
@@ -570,7 +570,7 @@ def test_own_project_only(world):
     world.roles = ["reader"]
     found = directly(world)
     assert len(written(found)["server_groups"]) == 1
-    assert missing(found) == {}
+    assert missing(found) == {"private flavors": []}
 
 
 def test_group_made_meanwhile(server, world):
@@ -588,6 +588,22 @@ def test_group_made_meanwhile(server, world):
     assert [(one["id"], one["members"]) for one in found["server_groups"]] == [
         (made[0][0], [made[0][1]])
     ]
+
+
+def test_changed_beside_an_odd_one(server, world):
+    """What changed while a server that Placement lacks was looked at again is read whole."""
+    odd = world.server("a")
+    world.release(odd)
+    fill(server, world)
+
+    def change(line: str) -> None:
+        world.touch(world.server("b", {"VCPU": 7}))
+
+    # The second list of changes is the one after the look at what is odd.
+    server.on(CHANGES, at=2, call=change)
+    found = written(over_http(server))
+    assert {"VCPU": 7} in [one["allocations"] for one in found["instances"]]
+    assert by_id(found)[odd]["allocations"] == {}
 
 
 # Progress
