@@ -341,7 +341,9 @@ class _Assembly:
             "image": {
                 "id": server["image"]["id"],
                 "properties": {
-                    key: str(value) for key, value in server["image"]["properties"].items()
+                    key: str(value)
+                    for key, value in server["image"]["properties"].items()
+                    if value is not None
                 },
             },
             "extra_specs": {key: str(value) for key, value in server["extra_specs"].items()},

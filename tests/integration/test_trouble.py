@@ -116,9 +116,9 @@ def migrate(admin: client.Client, name: str) -> None:
 
 
 def migration(admin: client.Client, name: str) -> dict[str, Any]:
-    """The newest migration of a server."""
+    """The newest migration of a server; its status is None while Nova has not begun."""
     found = admin.list(admin.compute, f"/os-migrations?instance_uuid={name}", "migrations")
-    return max(found, key=lambda one: one["id"])
+    return max(found, key=lambda one: one["id"], default={"status": None})
 
 
 def test_quiet(collect):
