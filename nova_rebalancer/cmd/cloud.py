@@ -63,6 +63,7 @@ def read(
             conf.collect.deadline_s,
         ),
         conf.collect.full_every_s,
+        conf.collect.check_every_s,
         given.facts or conf.collect.facts_file,
         given.fresh,
     )

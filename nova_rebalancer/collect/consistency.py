@@ -70,13 +70,7 @@ def check(
         If Placement or Nova cannot be asked.
     """
     service, compute = placement.Placement(ask), nova.Nova(ask)
-    total = len(now.providers)
-    different = ask.each(
-        lambda one: _recheck(service, one),
-        list(now.providers.values()),
-        lambda done: progress.step("usages", done, total),
-    )
-    found = [one for one in different if one is not None]
+    found = sums(ask, now, progress)
     compared = against_nova(now)
     doubtful = list(dict.fromkeys(one.subject for one in compared))
     if not 0 < len(doubtful) <= LOOKED_UP:
@@ -108,6 +102,25 @@ def check(
         if one.subject in doubtful and one.subject not in begun:
             found.append(one)
     return found
+
+
+def sums(ask: client.Client, now: reading.Reading, progress: reader.Progress) -> list[Disagreement]:
+    """Compare the allocations of each provider with Placement's sums: one request for each.
+
+    Where they differ the allocations are read again and put into ``now``.
+
+    Raises
+    ------
+    CloudError
+        If Placement cannot be asked.
+    """
+    service, total = placement.Placement(ask), len(now.providers)
+    different = ask.each(
+        lambda one: _recheck(service, one),
+        list(now.providers.values()),
+        lambda done: progress.step("usages", done, total),
+    )
+    return [one for one in different if one is not None]
 
 
 def against_nova(now: reading.Reading) -> list[Disagreement]:

@@ -15,6 +15,7 @@ from nova_rebalancer import exceptions
 from nova_rebalancer.collect import assemble
 from nova_rebalancer.collect import client
 from nova_rebalancer.collect import connection
+from nova_rebalancer.collect import consistency
 from nova_rebalancer.collect import document
 from nova_rebalancer.collect import facts
 from nova_rebalancer.collect import files
@@ -32,6 +33,7 @@ class Options:
 
     limits: client.Limits
     full_every_s: float = 3600.0
+    check_every_s: float = 900.0
     facts_file: str | None = None
     fresh: bool = False
     """Whether to use nothing of an earlier reading."""
@@ -84,6 +86,10 @@ def _read(
     if path is not None and not options.fresh:
         earlier = reading.load(path, ask.identity())
     now = reader.Reader(ask, progress).read(earlier, full_every_s=options.full_every_s)
+    if now.started - now.checked_at >= options.check_every_s:
+        for one in consistency.sums(ask, now, progress):
+            LOG.warning("%s", one.text)
+        now.checked_at, now.requests = now.started, ask.requests
     if path is not None:
         try:
             reading.save(now, path)

@@ -93,7 +93,12 @@ class Reader:
         # The cloud's time is known to a second: right after another pass it may seem to go back.
         if earlier is not None and not -OVERLAP_S <= started - earlier.read_at < full_every_s:
             earlier = None
-        now = reading.Reading(identity, started, earlier.read_at if earlier else started)
+        now = reading.Reading(
+            identity,
+            started,
+            earlier.read_at if earlier else started,
+            earlier.checked_at if earlier else started,
+        )
         now.unreachable = unreachable
         now.microversions = {
             "compute": self._nova.version,

@@ -43,13 +43,15 @@ class Lack:
 class Reading:
     """The answers of one pass.
 
-    ``read_at`` and ``started`` are the cloud's time in seconds since 1970: when everything in
-    here was last read anew, and when this pass began.
+    ``started``, ``read_at`` and ``checked_at`` are the cloud's time in seconds since 1970: when
+    this pass began, when everything in here was last read anew, and when allocations were last
+    compared with Placement's sums, or read anew.
     """
 
     identity: str
     started: float
     read_at: float
+    checked_at: float
     servers: dict[str, Json] = dataclasses.field(default_factory=dict)
     hypervisors: list[Json] = dataclasses.field(default_factory=list)
     services: list[Json] = dataclasses.field(default_factory=list)
@@ -90,6 +92,7 @@ def save(reading: Reading, path: pathlib.Path) -> None:
         "identity": reading.identity,
         "started": reading.started,
         "read_at": reading.read_at,
+        "checked_at": reading.checked_at,
         "stamps": {name: stamp(server) for name, server in reading.servers.items()},
         "migrations": reading.migrations,
         "providers": reading.providers,
@@ -108,6 +111,7 @@ class Earlier:
 
     started: float
     read_at: float
+    checked_at: float
     stamps: dict[str, list[Any]]
     migrations: dict[str, Json]
     providers: dict[str, Provider]
@@ -123,6 +127,7 @@ def load(path: pathlib.Path, identity: str) -> Earlier | None:
         return Earlier(
             kept["started"],
             kept["read_at"],
+            kept["checked_at"],
             kept["stamps"],
             kept["migrations"],
             {name: Provider(**values) for name, values in kept["providers"].items()},

@@ -89,6 +89,19 @@ migrations. A change by hand in Placement may come without any; this is how
 long it can go unseen. 0 reads everything each time.
 """,
     ),
+    cfg.FloatOpt(
+        "check_every_s",
+        default=900.0,
+        min=0.0,
+        help="""
+Seconds after which allocations that are used again are compared with
+Placement's sums, one request for each provider.
+
+Where they differ, the allocations are read again. It finds what left no
+sign, such as an allocation that somebody deleted by hand. Raise it up to
+``full_every_s`` if Placement is slow; 0 compares each time.
+""",
+    ),
     cfg.StrOpt(
         "facts_file",
         help="""

@@ -11,6 +11,7 @@ import pytest
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import plan
+from nova_rebalancer.cmd import settings
 from nova_rebalancer.cmd import snapshot
 from nova_rebalancer.collect import client
 from tests.unit.collect import emulator
@@ -148,3 +149,25 @@ def test_no_usable_host(cloud):
         service["state"] = "down"
     with pytest.raises(exceptions.CloudError, match="none of its hosts can be planned for"):
         run(plan.Plan, "--os-cloud", "here")
+
+
+def test_allocation_deleted_by_hand(cloud, tmp_path, monkeypatch):
+    """What left no sign is found by comparing sums, every check_every_s."""
+    out = tmp_path / "cloud.json"
+    name = next(iter(cloud.world.servers))
+
+    def allocations(*arguments: str) -> dict[str, int]:
+        assert run(snapshot.Save, "--os-cloud", "here", *arguments, str(out))[0] == 0
+        instances = json.loads(out.read_text())["instances"]
+        return next(one["allocations"] for one in instances if one["id"] == name)
+
+    assert allocations()
+    cloud.world.release(name)
+    assert allocations()
+    conf = tmp_path / "our.conf"
+    conf.write_text("[collect]\ncheck_every_s = 0\n")
+    monkeypatch.setattr(
+        "nova_rebalancer.cmd.settings.load",
+        lambda files, load=settings.load: load([str(conf)]),
+    )
+    assert allocations() == {}
