@@ -243,8 +243,13 @@ def test_interrupted(plan, tmp_path):
 
 def test_interrupted_twice(plan, tmp_path):
     """The second Ctrl-C ends it at once."""
-    with pytest.raises(KeyboardInterrupt):
-        Applied(tmp_path, plan, "--demo", "--yes", stderr=CtrlC(2))
+    # A shell starts what runs in the background deaf to Ctrl-C, and this test may run there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Applied(tmp_path, plan, "--demo", "--yes", stderr=CtrlC(2))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_nothing_to_do(plan, tmp_path):
