@@ -11,6 +11,8 @@ from cliff.formatters import base
 from cliff.formatters import commaseparated
 from stevedore import extension
 
+from nova_rebalancer.cmd import outcome
+
 
 class _Line(base.SingleFormatter):
     """One line for people."""
@@ -56,14 +58,12 @@ class _OneRow(base.SingleFormatter):
         self._lister.emit_list(column_names, [data], stdout, parsed_args)
 
 
-class Check(show.ShowOne):
+class Check(outcome.Command, show.ShowOne):
     """Check a plan on its snapshot with code that did not make it.
 
     Prints one line: what was replayed, or the first rule that the plan violates. Exits with 0 if
     the plan keeps every rule and with 1 if it does not.
     """
-
-    exit_code = 0
 
     @property
     def formatter_default(self) -> str:
@@ -102,8 +102,3 @@ class Check(show.ShowOne):
             ("ok", "kind", "migration", "detail"),
             (verdict.ok, verdict.kind, verdict.migration, verdict.detail),
         )
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Run, and answer with the verdict's exit code, where cliff would always say 0."""
-        failed = super().run(parsed_args)
-        return failed or self.exit_code

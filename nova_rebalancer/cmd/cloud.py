@@ -8,6 +8,7 @@ from typing import Any
 from typing import TextIO
 
 if typing.TYPE_CHECKING:
+    from nova_rebalancer.collect import client
     from nova_rebalancer.collect import live
     from nova_rebalancer.model import scope
 
@@ -38,6 +39,19 @@ def add_options(parser: argparse.ArgumentParser, named: bool = True, cached: boo
         )
 
 
+def limits(conf: Any) -> "client.Limits":
+    """Return how hard a cloud may be asked, as configured."""
+    from nova_rebalancer.collect import client
+
+    return client.Limits(
+        conf.collect.workers,
+        conf.collect.requests_per_s,
+        conf.collect.attempts,
+        conf.collect.request_timeout_s,
+        conf.collect.deadline_s,
+    )
+
+
 def read(
     conf: Any, given: argparse.Namespace, stderr: TextIO, part: "scope.Scope | None" = None
 ) -> "live.Live":
@@ -49,19 +63,12 @@ def read(
         As ``collect.live.snapshot``.
     """
     from nova_rebalancer.cmd import progress
-    from nova_rebalancer.collect import client
     from nova_rebalancer.collect import connection
     from nova_rebalancer.collect import live
 
     source = connection.connect(given.os_cloud, conf.collect.request_timeout_s, conf)
     how = live.Options(
-        client.Limits(
-            conf.collect.workers,
-            conf.collect.requests_per_s,
-            conf.collect.attempts,
-            conf.collect.request_timeout_s,
-            conf.collect.deadline_s,
-        ),
+        limits(conf),
         conf.collect.full_every_s,
         conf.collect.check_every_s,
         given.facts or conf.collect.facts_file,

@@ -5,9 +5,8 @@ import argparse
 from collections.abc import Sequence
 import logging
 
-from cliff import lister
-
 from nova_rebalancer.cmd import cloud
+from nova_rebalancer.cmd import outcome
 
 MOST_ATTEMPTS = 3
 """Of one request: a service that does not answer is what is looked for here."""
@@ -15,7 +14,7 @@ MOST_ATTEMPTS = 3
 COLUMNS = ("check", "result", "finding", "consequence", "fix")
 
 
-class Doctor(lister.Lister):
+class Doctor(outcome.Lister):
     """Look for what keeps plans for a cloud from being right.
 
     Reads the whole cloud and judges what came: what the account cannot see, old releases, cells
@@ -24,8 +23,6 @@ class Doctor(lister.Lister):
     in them), error (plans are refused or wrong) and unknown (it could not be looked at). Nothing
     is changed in the cloud.
     """
-
-    exit_code = 0
 
     _epilog = (
         "Examples: nova-rebalance doctor --os-cloud mycloud; only what is not well, for a "
@@ -62,6 +59,7 @@ class Doctor(lister.Lister):
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """Examine the cloud; the findings as rows."""
+        import dataclasses
         import sys
 
         from nova_rebalancer.cmd import progress
@@ -80,13 +78,8 @@ class Doctor(lister.Lister):
         options = doctor.Options(
             conf.path.host_outgoing, facts.load(path) if path else None, urls, parsed_args.listen
         )
-        limits = client.Limits(
-            conf.collect.workers,
-            conf.collect.requests_per_s,
-            min(conf.collect.attempts, MOST_ATTEMPTS),
-            conf.collect.request_timeout_s,
-            conf.collect.deadline_s,
-        )
+        limits = cloud.limits(conf)
+        limits = dataclasses.replace(limits, attempts=min(limits.attempts, MOST_ATTEMPTS))
         # What they would say is in the findings.
         for name in ("nova_rebalancer.collect", "oslo.messaging", "oslo_messaging", "oslo_service"):
             logging.getLogger(name).propagate = False
@@ -106,12 +99,6 @@ class Doctor(lister.Lister):
             if not (parsed_args.bad and one.result == doctor.OK)
         ]
         return COLUMNS, rows
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Run, and answer with our exit code, where cliff would always say 0."""
-        if parsed_args.formatter == "table" and self.app.stdout.isatty():
-            parsed_args.fit_width = True
-        return super().run(parsed_args) or self.exit_code
 
 
 def _seconds(text: str) -> float:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import logging
 from typing import Any
 
-from cliff import lister
-
 from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import cloud
+from nova_rebalancer.cmd import outcome
 
 LOG = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ WARNINGS = 5
 COLUMNS = ("id", "instance", "source", "dest", "memory_mib", "wave", "rate_after", "why")
 
 
-class Plan(lister.Lister):
+class Plan(outcome.Lister):
     """Compute a better placement and a safe order of live migrations to reach it.
 
     Nothing is changed: this is the dry run. The table lists the migrations in an order that can
@@ -29,8 +28,6 @@ class Plan(lister.Lister):
     is printed, the same that --output writes for other programs and for "nova-rebalance apply".
     Ctrl-C ends the search with the best plan found so far.
     """
-
-    exit_code = 0
 
     _epilog = (
         "Examples: nova-rebalance plan --demo; nova-rebalance plan --snapshot cloud.json.gz "
@@ -219,12 +216,6 @@ class Plan(lister.Lister):
             return 0
         result: int = super().produce_output(parsed_args, column_names, data)
         return result
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Run, and answer with our exit code, where cliff would always say 0."""
-        if parsed_args.formatter == "table" and self.app.stdout.isatty():
-            parsed_args.fit_width = True
-        return super().run(parsed_args) or self.exit_code
 
     def _say(self, plan: Any, written: dict[str, Any], optimal: str) -> None:
         """Say on stderr what a person wants to know before reading the table."""

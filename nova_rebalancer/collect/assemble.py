@@ -10,12 +10,12 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import datetime
 import logging
 import math
 import re
 from typing import Any
 
+from nova_rebalancer.collect import nova
 from nova_rebalancer.collect import numa
 from nova_rebalancer.collect import placement
 from nova_rebalancer.collect import reading
@@ -69,7 +69,7 @@ class _Assembly:
         self._warned: collections.Counter[str] = collections.Counter()
         self._nodes = self._usable_nodes()
         """Hypervisors that become hosts, by id, which is that of their provider."""
-        self._node_of = {node["service"]["host"]: name for name, node in self._nodes.items()}
+        self._node_of = {self._service_host(name): name for name in self._nodes}
         self._root_of = {name: one.root for name, one in now.providers.items()}
         self._at: dict[str, dict[str, reading.Amounts]] = {}
         """Allocations by consumer and provider."""
@@ -99,8 +99,7 @@ class _Assembly:
             for name, server in sorted(now.servers.items())
             if name in self._placed
         ]
-        by_server = {one["id"]: one for one in instances}
-        hosts = self._hosts(by_server)
+        hosts = self._hosts(instances)
         self._lacks()
         for what, count in sorted(self._warned.items()):
             self._say(f"{what}: {count}")
@@ -108,7 +107,7 @@ class _Assembly:
             "format": "nova-rebalancer-snapshot/1",
             "cloud": cloud,
             "region": region,
-            "taken_at": _moment(now.started),
+            "taken_at": nova.moment(now.started),
             "numa_choice": "nova",
             "hosts": hosts,
             "pools": [
@@ -123,7 +122,7 @@ class _Assembly:
             "refused": self._refused,
             "missing": self._missing,
             "collected": {
-                "read_at": _moment(now.read_at),
+                "read_at": nova.moment(now.read_at),
                 "requests": now.requests,
                 "microversions": now.microversions,
             },
@@ -133,14 +132,12 @@ class _Assembly:
 
     def _usable_nodes(self) -> dict[str, Json]:
         """Hypervisors this program plans for; the others are refused with a reason."""
-        by_host = collections.Counter(
-            (node.get("service") or {}).get("host") for node in self._now.hypervisors
-        )
+        by_host = collections.Counter(nova.service_host(node) for node in self._now.hypervisors)
         services = collections.Counter(one.get("host") for one in self._now.services)
         usable = {}
         for node in self._now.hypervisors:
             name = node.get("hypervisor_hostname") or node["id"]
-            service = (node.get("service") or {}).get("host")
+            service = nova.service_host(node)
             if self._only is not None and node["id"] not in self._only:
                 self._left_out.add(str(service))
                 continue
@@ -172,11 +169,11 @@ class _Assembly:
         return usable
 
     def _service_host(self, name: str) -> str:
-        return str(self._nodes[name]["service"]["host"])
+        return str(nova.service_host(self._nodes[name]))
 
-    def _hosts(self, instances: Mapping[str, Json]) -> list[Json]:
+    def _hosts(self, instances: Iterable[Json]) -> list[Json]:
         guests: dict[str, set[int]] = collections.defaultdict(set)
-        for one in instances.values():
+        for one in instances:
             for guest in one["numa"] or ():
                 if guest["cell"] is not None:
                     guests[one["host"]].add(guest["cell"])
@@ -275,15 +272,15 @@ class _Assembly:
 
     # Instances
 
-    def _places(self) -> dict[str, tuple[str, str]]:
-        """Service host and host id of each instance that is on a host of the snapshot."""
+    def _places(self) -> dict[str, str]:
+        """Host of each instance that is on a host of the snapshot, by id."""
         refused = {one["host"] for one in self._refused}
         unreachable = set(self._now.unreachable)
         placed = {}
         for name, server in sorted(self._now.servers.items()):
             host = server["host"]
             if host in self._node_of and name not in unreachable:
-                placed[name] = (host, self._node_of[host])
+                placed[name] = self._node_of[host]
                 continue
             if name in unreachable or host in self._dead:
                 why = "cell_down"
@@ -310,7 +307,7 @@ class _Assembly:
 
     def _instance(self, server: Json, running: Json | None) -> Json:
         name = server["id"]
-        host = self._placed[name][1]
+        host = self._placed[name]
         allocations, nested = self._charged(name, host) if running is None else running.pop("here")
         if not allocations:
             self._warned["instances Placement charges nothing for on their host"] += 1
@@ -422,7 +419,7 @@ class _Assembly:
                 by_server[one["instance_uuid"]].append(name)
         found = {}
         for server, names in by_server.items():
-            here = self._placed[server][1]
+            here = self._placed[server]
             # The one that charges something, the newest of them.
             name = max(names, key=lambda one: (one in self._at, self._now.migrations[one]["id"]))
             one = self._now.migrations[name]
@@ -529,7 +526,7 @@ class _Assembly:
                 hosts = None if set(hosts) - known else ours
             self._missing.append(_lack(lack.what, lack.reason, hosts))
         for name, why in sorted(self._lacking.items()):
-            host = self._placed[name][1]
+            host = self._placed[name]
             self._missing.append(_lack(f"NUMA topology of {name}", why, [host]))
         if now.unreachable or now.dead_hosts:
             named = f"hosts {', '.join(now.dead_hosts[:5])}" if now.dead_hosts else "unknown hosts"
@@ -548,8 +545,7 @@ class _Assembly:
         known = self._placed.keys() | {one["id"] for one in self._outside}
         found = []
         for group in sorted(self._now.groups, key=lambda one: str(one["id"])):
-            # Before 2.64 there was a list of one.
-            policy = group.get("policy") or (group.get("policies") or [None])[0]
+            policy = group.get("policy")
             if policy not in POLICIES:
                 self._missing.append(
                     _lack(f"policy of server group {group['id']}", f"it is {policy!r}", None)
@@ -629,8 +625,3 @@ def _lack(what: str, reason: str, hosts: list[str] | None) -> Json:
 def _one_of(value: object, good: str, bad: str) -> str:
     """What is neither is the worse of the two: Nova says UNKNOWN for a down cell."""
     return good if value == good else bad
-
-
-def _moment(seconds: float) -> str:
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

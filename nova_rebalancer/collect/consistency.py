@@ -208,17 +208,13 @@ def _hosts(now: reading.Reading) -> dict[str, str | None]:
 
     Hosts that were not read are left out, and those whose cell does not tell its servers.
     """
-    services = collections.Counter(_service_host(node) for node in now.hypervisors)
+    services = collections.Counter(nova.service_host(node) for node in now.hypervisors)
     return {
         node["id"]: name if services[name] == 1 else None
         for node in now.hypervisors
-        for name in [_service_host(node)]
+        for name in [nova.service_host(node)]
         if node["id"] in now.providers and name not in now.dead_hosts
     }
-
-
-def _service_host(node: reading.Json) -> str | None:
-    return (node.get("service") or {}).get("host")
 
 
 def _found(

@@ -81,10 +81,13 @@ def _read(
     told: facts.Facts | None,
 ) -> Live:
     ask = client.Client(source, options.limits)
-    path = _cache_file(ask.identity()) if options.cache else None
+    path = None
     earlier = None
-    if path is not None and not options.fresh:
-        earlier = reading.load(path, ask.identity())
+    if options.cache:
+        identity = ask.identity()
+        path = _cache_file(identity)
+        if not options.fresh:
+            earlier = reading.load(path, identity)
     now = reader.Reader(ask, progress).read(earlier, full_every_s=options.full_every_s)
     # The cloud's time is known to a second: it may seem to go back a little.
     if now.started - now.checked_at >= options.check_every_s - reader.OVERLAP_S:

@@ -74,12 +74,13 @@ class Nova:
     def changed(self, since: float) -> tuple[dict[str, Json], list[str]]:
         """Return what changed since a moment of the cloud's time, and the ids of what is gone.
 
-        Changes of tags and metadata are not among them: they leave ``updated_at`` alone.
+        Changes of tags are not among them: unlike those of metadata they leave ``updated_at``
+        alone (nova ``db/main/api.py``, ``instance_tag_add``).
         """
         parameters = {
             "all_tenants": "1",
             "sort_key": "uuid",
-            "changes-since": _moment(since),
+            "changes-since": moment(since),
         }
         found = self._pages("/servers/detail", "servers", parameters, keep=reduced)
         gone = [server["id"] for server in found if server["status"] == "DELETED"]
@@ -126,7 +127,7 @@ class Nova:
         """Return migrations: those in progress, or all that changed since a moment."""
         found = []
         if since is not None:
-            found = self._pages("/os-migrations", "migrations", {"changes-since": _moment(since)})
+            found = self._pages("/os-migrations", "migrations", {"changes-since": moment(since)})
         # A new one counts as changed only when it gets its next status.
         for status in IN_PROGRESS if since is None else IN_PROGRESS[:1]:
             found += self._pages("/os-migrations", "migrations", {"status": status})
@@ -203,7 +204,6 @@ def reduced(server: Json) -> Json:
         "power_state": server.get("OS-EXT-STS:power_state"),
         "host": server.get("OS-EXT-SRV-ATTR:host"),
         "host_shown": "OS-EXT-SRV-ATTR:host" in server,
-        "node": server.get("OS-EXT-SRV-ATTR:hypervisor_hostname"),
         "updated": server.get("updated"),
         "launched": server.get("OS-SRV-USG:launched_at"),
         "locked": server.get("locked"),
@@ -224,6 +224,12 @@ def reduced(server: Json) -> Json:
     }
 
 
-def _moment(seconds: float) -> str:
-    moment = datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def service_host(node: Json) -> str | None:
+    """Return the host of a hypervisor's compute service, None if Nova names none."""
+    return (node.get("service") or {}).get("host")
+
+
+def moment(seconds: float) -> str:
+    """Return seconds since 1970 as UTC in Nova's form, whole seconds, rounded down."""
+    when = datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

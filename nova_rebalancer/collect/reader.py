@@ -2,8 +2,8 @@
 """One pass over a cloud: everything that is asked, in an order that makes the answers fit.
 
 Lists first, at the same time; then each provider; then what changed meanwhile.  A later pass
-lists all servers again, for tags and metadata show in no list of changes, but asks for providers
-and topologies only where something moved.
+lists all servers again, for tags show in no list of changes, but asks for providers and topologies
+only where something moved.
 """
 
 from collections.abc import Iterable
@@ -366,7 +366,7 @@ class Reader:
         for one in now.providers.values():
             for consumer in one.allocations:
                 at.setdefault(consumer, set()).add(one.root)
-        node_of = {_service_host(node): node["id"] for node in now.hypervisors}
+        node_of = {nova.service_host(node): node["id"] for node in now.hypervisors}
         migrating = {one.get("instance_uuid") for one in now.migrations.values()}
         odd = []
         for name, server in now.servers.items():
@@ -441,10 +441,6 @@ def hinted(server: Json) -> str | None:
 def _dead(services: Iterable[Json]) -> list[str]:
     """Hosts of cells that do not answer: their services are stubs (nova, from 2.69 on)."""
     return sorted({str(one.get("host")) for one in services if one.get("status") == "UNKNOWN"})
-
-
-def _service_host(node: Json) -> str | None:
-    return (node.get("service") or {}).get("host")
 
 
 def _reduced(migration: Json) -> Json:

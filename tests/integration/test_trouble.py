@@ -4,7 +4,6 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
-import json
 import signal
 import time
 from typing import Any
@@ -28,6 +27,7 @@ from tests.cloud import control
 from tests.cloud import hosts
 from tests.cloud import proxy
 from tests.cloud import settings
+from tests.integration import common
 
 NOVA = "/v2.1"
 
@@ -44,12 +44,6 @@ def placement(cloud: settings.Settings) -> Iterator[proxy.Proxy]:
     """Placement's API behind a proxy."""
     with proxy.Proxy(cloud.url("placement")) as between:
         yield between
-
-
-def facts(found: live.Live) -> dict[str, Any]:
-    """What a snapshot says, without when and how it was read."""
-    document = json.loads(found.data)
-    return {key: value for key, value in document.items() if key not in ("taken_at", "collected")}
 
 
 def plan(found: live.Live) -> set[str]:
@@ -96,17 +90,6 @@ def delete(admin: client.Client, name: str) -> None:
     with contextlib.suppress(ksa.NotFound):
         admin.compute.delete(f"/servers/{name}")
     client.until(lambda: status(admin, name) is None, f"server {name} gone", 60)
-
-
-@contextlib.contextmanager
-def fault(cloud: settings.Settings, **rule: Any) -> Iterator[None]:
-    """A rule for the simulated hypervisors while the body runs."""
-    file = cloud.driver / "faults.json"
-    file.write_text(json.dumps([rule]))
-    try:
-        yield
-    finally:
-        file.unlink()
 
 
 def migrate(admin: client.Client, name: str) -> None:
@@ -163,7 +146,7 @@ def test_between_two_pages(admin, collect, compute, how):
             assert server(found, made[0]) is None
         else:
             assert server(found, made[1]).allocations["MEMORY_MB"] == 1024
-        assert facts(found) == facts(collect())
+        assert common.facts(found) == common.facts(collect())
     finally:
         for name in made:
             delete(admin, name)
@@ -252,7 +235,7 @@ def test_nova_restarted_half_way(cloud, collect, compute):
     compute.rules.append(proxy.Rule("topology", count=1, before=restart))
     patient = collect_client.Limits(attempts=8, timeout_s=60.0)
     found = collect(endpoints={"compute": compute.url + NOVA}, limits=patient)
-    assert facts(found) == facts(collect())
+    assert common.facts(found) == common.facts(collect())
 
 
 def test_token_expires(admin, collect, compute):
@@ -261,7 +244,7 @@ def test_token_expires(admin, collect, compute):
     compute.rules.append(rule)
     found = collect(endpoints={"compute": compute.url + NOVA})
     assert rule.applied == 3
-    assert facts(found) == facts(collect())
+    assert common.facts(found) == common.facts(collect())
 
 
 def test_wrong_password(cloud, collect, monkeypatch, tmp_path):
@@ -297,7 +280,7 @@ def test_cell_down(cloud, collect):
             assert server(found, one.id) is not None or one.host not in seen
     finally:
         cells.heal(cloud, "cell2")
-    assert facts(collect()) == facts(before)
+    assert common.facts(collect()) == common.facts(before)
 
 
 def test_cell_down_meanwhile(cloud, collect, compute):
@@ -345,7 +328,7 @@ def test_slow(collect, compute):
     """Slow answers are waited for."""
     compute.rules.append(proxy.Rule("GET", chance=0.3, delay_s=0.7))
     found = collect(endpoints={"compute": compute.url + NOVA})
-    assert facts(found) == facts(collect())
+    assert common.facts(found) == common.facts(collect())
 
 
 def test_deadline(collect, compute):
@@ -368,7 +351,7 @@ def test_connections_cut(collect, compute, placement, close):
         limits=collect_client.Limits(attempts=10),
     )
     assert any(one.status is None for one in [*compute.requests, *placement.requests])
-    assert facts(found) == facts(collect())
+    assert common.facts(found) == common.facts(collect())
 
 
 def test_too_many_requests(collect, placement):
@@ -379,7 +362,7 @@ def test_too_many_requests(collect, placement):
     found = collect(endpoints={"placement": placement.url})
     assert time.monotonic() - began >= 2
     assert rule.applied == 4
-    assert facts(found) == facts(collect())
+    assert common.facts(found) == common.facts(collect())
 
 
 @pytest.mark.parametrize("code", [500, 502, 503, 504])
@@ -391,7 +374,7 @@ def test_errors_that_pass(collect, compute, placement, code):
         endpoints={"compute": compute.url + NOVA, "placement": placement.url},
         limits=collect_client.Limits(attempts=10),
     )
-    assert facts(found) == facts(collect())
+    assert common.facts(found) == common.facts(collect())
 
 
 def test_provider_unreadable(collect, placement):
@@ -425,14 +408,14 @@ def test_leaked_allocations(admin, collect):
         ]
     finally:
         admin.placement.delete(f"/allocations/{consumer}")
-    assert facts(collect()) == facts(before)
+    assert common.facts(collect()) == common.facts(before)
 
 
 def test_migrating(cloud, admin, collect):
     """An instance that migrates is charged on both hosts and planned on neither."""
     name = boot(admin)
     try:
-        with fault(cloud, fault="copy-hang", server=name):
+        with common.fault(cloud, fault="copy-hang", server=name):
             migrate(admin, name)
             running = client.until(
                 lambda: one if (one := migration(admin, name))["status"] == "running" else None,
@@ -467,7 +450,7 @@ def test_failed_migration(cloud, admin, collect):
     """After a migration that failed on both ends the leaked charges stay, and it is not planned."""
     name = boot(admin)
     try:
-        with fault(cloud, fault="copy-error", server=name):
+        with common.fault(cloud, fault="copy-error", server=name):
             migrate(admin, name)
             client.until(lambda: migration(admin, name)["status"] == "error", "failed", 60)
             client.until(lambda: status(admin, name) == "ERROR", "in error", 60)
@@ -586,7 +569,7 @@ def test_second_reading(admin, collect):
         migrate(admin, moved)
         client.until(lambda: migration(admin, moved)["status"] == "completed", "moved", 60)
         made.append(boot(admin))
-        assert facts(collect(cache=True)) == facts(collect())
+        assert common.facts(collect(cache=True)) == common.facts(collect())
     finally:
         for name in made:
             delete(admin, name)

@@ -19,6 +19,7 @@ from tests.cloud import configs
 from tests.cloud import scenario
 from tests.cloud import settings
 from tests.cloud import truth
+from tests.integration import common
 
 Json = dict[str, Any]
 Collected = Callable[[], Json]
@@ -86,17 +87,6 @@ def server(
         with contextlib.suppress(ksa.NotFound):
             admin.compute.delete(f"/servers/{made}")
         until_status(admin, made, None)
-
-
-@contextlib.contextmanager
-def fault(cloud: settings.Settings, **rule: str) -> Iterator[None]:
-    """Let migrations go wrong while the body runs."""
-    file = cloud.driver / "faults.json"
-    file.write_text(json.dumps([rule]))
-    try:
-        yield
-    finally:
-        file.unlink()
 
 
 @contextlib.contextmanager
@@ -214,7 +204,7 @@ def test_while_it_migrates(
     cloud: settings.Settings, admin: client.Client, collected: Collected
 ) -> None:
     """During a live migration both ends are charged, and said to be."""
-    with server(admin) as name, fault(cloud, fault="copy-hang", server=name):
+    with server(admin) as name, common.fault(cloud, fault="copy-hang", server=name):
         act(admin, name, "os-migrateLive", host=None, block_migration="auto")
         running = migration(admin, name, "running")
         # Its progress changes the server each second.
@@ -233,7 +223,7 @@ def test_failed_migration(
 ) -> None:
     """What a migration that broke down leaves behind at both ends is told as held."""
     with server(admin) as name:
-        with fault(cloud, fault="copy-error", server=name):
+        with common.fault(cloud, fault="copy-error", server=name):
             act(admin, name, "os-migrateLive", host=None, block_migration="auto")
             failed = migration(admin, name, "error")
             until_status(admin, name, "ERROR")

@@ -250,6 +250,6 @@ def test_reduced_needs_nothing_but_an_id():
 
 def test_moment():
     """Times are asked for in UTC, whole seconds, rounded down."""
-    text = nova._moment(1.9)
+    text = nova.moment(1.9)
     assert text == "1970-01-01T00:00:01Z"
-    assert nova._moment(time.time()).endswith("Z")
+    assert nova.moment(time.time()).endswith("Z")

@@ -350,7 +350,7 @@ def test_leak_that_is_cleaned_up(world, tmp_path):
     ],
 )
 def test_opt_out_since_the_last_pass(world, tmp_path, choice):
-    """Metadata and tags leave ``updated`` as it was; what owners say counts at once."""
+    """What owners say counts at once, though a tag leaves ``updated`` as it was."""
     name = next(iter(world.servers))
     first = directly(world)
     assert by_id(written(first))[name]["allow_migration"] is True
