@@ -15,11 +15,13 @@ import stevedore
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model import constraints
 from nova_rebalancer.model import path
 from nova_rebalancer.model import plan_document
 from nova_rebalancer.model import scope
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
+from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.objectives import base as objectives
 from nova_rebalancer.path import base as path_base
 from nova_rebalancer.path import finder
@@ -49,6 +51,31 @@ class Options:
     host_incoming: int = 1
     demo: dict[str, int] | None = None
     scope: tuple[str, ...] = ()
+    ignored_rules: tuple[str, ...] = ()
+    opt_in: bool = False
+    banned_hosts: tuple[str, ...] = ()
+    pins: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    bans: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    numa_packing: bool = False
+
+    def settings(self, snapshot: cloud.Snapshot) -> base.Settings:
+        """Return what the rules are judged by.
+
+        Raises
+        ------
+        UsageError
+            If a rule, a host or an instance is named that is not there.
+        """
+        settings = base.Settings(
+            frozenset(self.ignored_rules),
+            self.opt_in,
+            frozenset(self.banned_hosts),
+            self.pins,
+            self.bans,
+            self.numa_packing,
+        )
+        constraints.check(settings, snapshot)
+        return settings
 
 
 def run(
@@ -59,12 +86,14 @@ def run(
     Raises
     ------
     UsageError
-        If the goal or the planner does not load, or the scope names what is not there.
+        If the goal or the planner does not load, or the scope or a rule's setting names what is
+        not there.
     """
     goal = _plugin("nova_rebalancer.goals", options.goal)(cores=options.fragment_cores)
     planner = _plugin("nova_rebalancer.planners", options.planner)
     cost = memory.Memory(options.migration_rate_mibps)
-    start = state.build(scope.parse(options.scope).narrow(snapshot))
+    settings = options.settings(snapshot)
+    start = state.build(scope.parse(options.scope).narrow(snapshot), settings)
     began = time.monotonic()
     time_s = float("inf") if options.time_limit_s is None else options.time_limit_s
     limits = path_base.Limits(

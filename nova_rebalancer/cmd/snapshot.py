@@ -142,7 +142,7 @@ class Show(show.ShowOne):
         placement = state.build(snapshot)
         capacity, used = placement.capacity.sum(axis=0), placement.used().sum(axis=0)
         rate = fragmentation.Fragmentation(parsed_args.fragment_cores).evaluate(placement)
-        why = collections.Counter(reason.code for reason in placement.excluded.values())
+        why = collections.Counter(found.reason.code for found in placement.excluded.values())
         rows: dict[str, Any] = {
             "cloud": snapshot.cloud,
             "region": snapshot.region,

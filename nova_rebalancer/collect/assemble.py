@@ -330,6 +330,7 @@ class _Assembly:
             "allocations": allocations,
             "nested": nested,
             "numa": self._guest_cells(name, allocations),
+            "numa_pagesize_kib": self._page_size(name),
             "metadata": {key: str(value) for key, value in metadata.items()},
             "tags": sorted(tags),
             "launched_at": server["launched"],
@@ -377,6 +378,12 @@ class _Assembly:
                     continue
                 self._counted.add((consumer, provider))
         return dict(sorted(total.items())), nested
+
+    def _page_size(self, name: str) -> int | None:
+        """Page size that Nova chose, None when the instance asked for none."""
+        known = self._now.topologies.get(name)
+        size = None if known is None or known[0] is None else known[1].get("pagesize_kb")
+        return size if isinstance(size, int) and size > 0 else None
 
     def _guest_cells(self, name: str, allocations: reading.Amounts) -> list[Json] | None:
         """Guest cells that agree with the allocations; otherwise its host is told as missing."""

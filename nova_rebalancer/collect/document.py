@@ -198,6 +198,7 @@ def _snapshot(document: dict[str, Any]) -> cloud.Snapshot:
         taken_at=document["taken_at"],
         numa_choice=document["numa_choice"],
         region=document.get("region"),
+        several_cells=document.get("several_cells", False),
         hosts=tuple(_host(item, lacks.get(item["id"])) for item in document["hosts"]),
         instances=tuple(_instance(item) for item in document["instances"]),
         pools=tuple(
@@ -270,7 +271,8 @@ def _host(item: dict[str, Any], lacks: str | None) -> cloud.Host:
     numa = item.get("numa")
     if numa is not None:
         cells = tuple(
-            cloud.NumaCell(int(cell["id"]), _amounts(cell["capacity"])) for cell in numa["cells"]
+            cloud.NumaCell(int(cell["id"]), _amounts(cell["capacity"]), _detail(cell.get("detail")))
+            for cell in numa["cells"]
         )
         values["numa"] = cloud.HostNuma(
             numa["provenance"], tuple(sorted(cells, key=lambda cell: cell.id))
@@ -295,6 +297,25 @@ def _host(item: dict[str, Any], lacks: str | None) -> cloud.Host:
     return cloud.Host(**values)
 
 
+def _detail(item: dict[str, Any] | None) -> cloud.CellDetail | None:
+    if item is None:
+        return None
+    shared, dedicated = (
+        frozenset(int(cpu) for cpu in item[key]) for key in ("shared_cpus", "dedicated_cpus")
+    )
+    siblings = [frozenset(int(cpu) for cpu in core) for core in item.get("siblings", ())]
+    # A CPU that nobody names is a core of its own.
+    siblings += [frozenset({cpu}) for cpu in sorted((shared | dedicated).difference(*siblings))]
+    return cloud.CellDetail(
+        shared,
+        dedicated,
+        tuple(siblings),
+        int(item["memory_mib"]),
+        {int(kib): int(count) for kib, count in item.get("pages", {}).items()},
+        int(item.get("pci_devices", 0)),
+    )
+
+
 def _instance(item: dict[str, Any]) -> cloud.Instance:
     values = dict(item)
     values["allocations"] = _amounts(item["allocations"])
@@ -303,7 +324,9 @@ def _instance(item: dict[str, Any]) -> cloud.Instance:
     if item.get("numa") is not None:
         values["numa"] = tuple(
             cloud.GuestCell(
-                None if guest["cell"] is None else int(guest["cell"]), _amounts(guest["resources"])
+                None if guest["cell"] is None else int(guest["cell"]),
+                _amounts(guest["resources"]),
+                None if guest.get("pinned") is None else tuple(int(c) for c in guest["pinned"]),
             )
             for guest in item["numa"]
         )

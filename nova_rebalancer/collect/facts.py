@@ -30,6 +30,9 @@ kernels and libvirt count what the firmware keeps for itself differently."""
 COMMON_PAGES_KIB = (2048, 1048576)
 """Page sizes that a cell without such pages is said to have none of, even if no file names them."""
 
+SMALL_PAGE_KIB = 4
+"""Size of the pages that are no hugepages."""
+
 # libyaml, where PyYAML was built with it, reads a file of 1,000 hosts in a tenth of the time.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -47,6 +50,8 @@ class NumaCell:
     shared_cpus: frozenset[int]
     dedicated_cpus: frozenset[int]
     hugepages: Mapping[int, int]
+    siblings: tuple[frozenset[int], ...] = ()
+    pci_devices: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -183,11 +188,29 @@ def apply(document: dict[str, Any], facts: Facts) -> list[str]:
         host["numa"] = {
             "provenance": "operator",
             "cells": [
-                {"id": cell.cell, "capacity": _capacity(cell, host["inventories"], pages)}
+                {
+                    "id": cell.cell,
+                    "capacity": _capacity(cell, host["inventories"], pages),
+                    "detail": _detail(cell),
+                }
                 for cell in said.numa
             ],
         }
     return warnings
+
+
+def _detail(cell: NumaCell) -> dict[str, Any]:
+    """What Nova fits instances by; memory that is in no hugepage is in small pages."""
+    small = cell.memory_mib * 1024 - sum(kib * count for kib, count in cell.hugepages.items())
+    pages = {SMALL_PAGE_KIB: max(0, small // SMALL_PAGE_KIB), **cell.hugepages}
+    return {
+        "shared_cpus": sorted(cell.shared_cpus),
+        "dedicated_cpus": sorted(cell.dedicated_cpus),
+        "siblings": [sorted(core) for core in cell.siblings],
+        "memory_mib": cell.memory_mib,
+        "pages": {str(kib): count for kib, count in sorted(pages.items())},
+        "pci_devices": cell.pci_devices,
+    }
 
 
 def _capacity(
@@ -215,7 +238,8 @@ def _capacity(
     if "PCPU" in inventories:
         capacity["PCPU"] = len(cell.dedicated_cpus)
     if "MEMORY_MB" in inventories:
-        ratio = inventories["MEMORY_MB"].get("allocation_ratio", 1.0)
+        # Nova does not hold pinned instances to a ratio below 1.
+        ratio = max(1.0, inventories["MEMORY_MB"].get("allocation_ratio", 1.0))
         capacity["MEMORY_MB"] = math.floor(cell.memory_mib * ratio)
     for kib in pages:
         capacity[f"{cloud.PAGES}{kib}KB"] = cell.hugepages.get(kib, 0)
@@ -339,10 +363,33 @@ def _numa(entries: Iterable[Mapping[str, Any]], where: str) -> tuple[NumaCell, .
         cells[number] = NumaCell(
             cell=number,
             memory_mib=int(entry["memory_mib"]),
+            siblings=_siblings(entry, cpus, f"{where}[{i}].siblings"),
+            pci_devices=int(entry.get("pci_devices", 0)),
             hugepages={int(kib): int(n) for kib, n in entry.get("hugepages", {}).items()},
             **cpus,
         )
     return tuple(cells[number] for number in sorted(cells))
+
+
+def _siblings(
+    entry: Mapping[str, Any], cpus: Mapping[str, frozenset[int]], where: str
+) -> tuple[frozenset[int], ...]:
+    """Build the cores of a cell of its own CPUs; one in two cores is a ValueError."""
+    own = cpus["shared_cpus"] | cpus["dedicated_cpus"]
+    seen: set[int] = set()
+    cores = []
+    for text in entry.get("siblings", ()):
+        try:
+            core = parse_cpus(text)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        twice = sorted(core & seen)
+        if twice:
+            raise ValueError(f"{where}: CPU {twice[0]} is in two cores")
+        seen |= core
+        if core & own:
+            cores.append(core & own)
+    return tuple(sorted(cores, key=min))
 
 
 def _read_yaml(data: bytes, name: str) -> Any:

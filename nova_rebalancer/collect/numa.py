@@ -55,10 +55,18 @@ def cells(topology: Json) -> list[Json] | None:
         found.append(
             {
                 "cell": node.get("host_node"),
+                "pinned": _pinned(node),
                 "resources": {name: amount for name, amount in resources.items() if amount},
             }
         )
     return found or None
+
+
+def _pinned(node: Json) -> list[int] | None:
+    """Return the host CPUs of a guest cell; who may not see the host sees none of it."""
+    if "cpu_pinning" not in node:
+        return None
+    return sorted(int(cpu) for cpu in (node["cpu_pinning"] or {}).values())
 
 
 def unpinned(guests: list[Json]) -> list[Json]:

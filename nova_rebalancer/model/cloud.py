@@ -48,13 +48,13 @@ class Inventory:
         """
         return min(MOST, math.floor((self.total - self.reserved) * self.allocation_ratio))
 
-    def fits_units(self, amount: int) -> bool:
-        """Whether Placement accepts one allocation of ``amount`` by its size alone."""
-        return (
-            amount >= self.min_unit
-            and (self.max_unit is None or amount <= self.max_unit)
-            and amount % self.step_size == 0
-        )
+    def refuses_units(self, amount: int) -> str | None:
+        """Say why Placement refuses one allocation of ``amount`` by its size alone."""
+        if amount < self.min_unit:
+            return f"has min_unit {self.min_unit}"
+        if self.max_unit is not None and amount > self.max_unit:
+            return f"has max_unit {self.max_unit}"
+        return f"has step_size {self.step_size}" if amount % self.step_size else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,11 +70,28 @@ class Fact:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class CellDetail:
+    """What Nova fits instances into a NUMA cell by.
+
+    CPUs are numbers; ``siblings`` are the threads of each core, ``pages`` the number of memory
+    pages by size in KiB, ``pci_devices`` how many devices are free for passing through.
+    """
+
+    shared_cpus: frozenset[int]
+    dedicated_cpus: frozenset[int]
+    siblings: tuple[frozenset[int], ...]
+    memory_mib: int
+    pages: Mapping[int, int]
+    pci_devices: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class NumaCell:
     """One NUMA cell of a host; a resource that ``capacity`` lacks is not limited here."""
 
     id: int
     capacity: Amounts
+    detail: CellDetail | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,10 +199,15 @@ class Flavor:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GuestCell:
-    """One NUMA cell of an instance; ``cell`` is the host cell it is on, None when unknown."""
+    """One NUMA cell of an instance.
+
+    ``cell`` is the host cell it is on and ``pinned`` the host CPUs it is pinned to; None when
+    unknown.
+    """
 
     cell: int | None
     resources: Amounts
+    pinned: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -221,6 +243,7 @@ class Instance:
     allow_migration: bool = True
     allowed_hosts: tuple[str, ...] | None = None
     numa: tuple[GuestCell, ...] | None = None
+    numa_pagesize_kib: int | None = None
     usage: Mapping[str, Usage] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tags: tuple[str, ...] = ()
@@ -327,6 +350,7 @@ class Snapshot:
     hosts: tuple[Host, ...]
     instances: tuple[Instance, ...]
     region: str | None = None
+    several_cells: bool = False
     pools: tuple[Pool, ...] = ()
     flavors: tuple[Flavor, ...] = ()
     server_groups: tuple[ServerGroup, ...] = ()

@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 
 from nova_rebalancer.model import arrays
+from nova_rebalancer.model import numa
 from nova_rebalancer.model import state
 
 
@@ -26,6 +27,9 @@ class Ledger:
         self.topologyless = start.topologyless()
         self.groups_of = state.group_members(start)
         self.in_group = state.in_groups(start)
+        self.numa = None if start.topologies is None else numa.Book(start.topologies)
+        self._last: tuple[int, int, tuple[int, ...]] = (0, 0, ())
+        self._last_places: tuple[numa.Place, ...] | None = None
         self._asked = [np.nonzero(row)[0] for row in start.demand]
 
     def placement(self) -> state.PlacementState:
@@ -37,6 +41,8 @@ class Ledger:
         start, source = self.state, self.host_of[v]
         if h == source or not start.allowed[start.eligibility_of[v], h]:
             return False
+        if not start.follows[start.kind_of[source], start.kind_of[h]]:
+            return False
         for r in self._asked[v]:
             row = start.row_of[h, r]
             if (
@@ -47,8 +53,13 @@ class Ledger:
         return all(self.in_group[k, h] < start.groups[k].limit for k in self.groups_of.get(v, ()))
 
     def cells_fit(self, v: int, h: int, cells: tuple[int, ...]) -> bool:
-        """Whether the guest cells of ``v`` fit on ``cells`` of host ``h``."""
+        """Whether the guest cells of ``v`` come to ``cells`` of host ``h``.
+
+        Where Nova chooses them, these must be the ones it chooses now.
+        """
         start = self.state
+        if self.numa is not None and cells:
+            return self._predicted(v, h) == cells
         for g, n in enumerate(cells):
             if np.any(self.cell_used[h, n] + start.guest[v, g] > start.cell_capacity[h, n]):
                 return False
@@ -61,19 +72,37 @@ class Ledger:
     def cells_for(self, v: int, h: int) -> tuple[int, ...] | None:
         """Return host cells of ``h`` where ``v`` fits, the first in order, None if it does not.
 
-        An instance without NUMA topology fits on the empty tuple.
+        An instance without NUMA topology fits on the empty tuple.  Where Nova chooses, these are
+        the cells it chooses now.
         """
         if not self.has_room(v, h):
             return None
+        if self.numa is not None and self.state.guests_of[v]:
+            return self._predicted(v, h)
         for cells in choices(int(self.state.guests_of[v]), int(self.state.cells[h])):
             if self.cells_fit(v, h, cells):
                 return cells
         return None
 
+    def spot_for(self, v: int, h: int, cells: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the cells that ``v`` comes to when it is sent to ``cells`` of ``h`` now.
+
+        None if it does not fit.  Where Nova chooses, it may be sent to other cells than meant.
+        """
+        if self.numa is not None and cells:
+            return self.cells_for(v, h)
+        return cells if self.fits(v, h, cells) else None
+
+    def _predicted(self, v: int, h: int) -> tuple[int, ...] | None:
+        assert self.numa is not None
+        places = self.numa.predict(v, h)
+        return None if places is None else tuple(place.cell for place in places)
+
     def hosts_with_room(self, v: int) -> arrays.Ints:
         """Return the hosts where every rule but NUMA lets ``v`` arrive now, as indices."""
         start, source = self.state, self.host_of[v]
         mask = start.allowed[start.eligibility_of[v]].copy()
+        mask &= start.follows[start.kind_of[source]][start.kind_of]
         mask[source] = False
         for r in self._asked[v]:
             rows = start.row_of[:, r]
@@ -85,6 +114,21 @@ class Ledger:
 
     def move(self, v: int, h: int, cells: tuple[int, ...]) -> None:
         """Move ``v`` to ``cells`` of host ``h``; the caller has asked whether it fits."""
+        source = int(self.host_of[v])
+        self._last = (v, source, tuple(self.cells_of[v].tolist()))
+        if self.numa is not None:
+            self._last_places = self.numa.places(v)
+            self.numa.move(v, source, h, self.numa.predict(v, h) if cells else None)
+        self._put(v, h, cells)
+
+    def take_back(self) -> None:
+        """Undo the last move."""
+        v, source, cells = self._last
+        if self.numa is not None:
+            self.numa.move(v, int(self.host_of[v]), source, self._last_places)
+        self._put(v, source, cells)
+
+    def _put(self, v: int, h: int, cells: tuple[int, ...]) -> None:
         self._charge(v, -1)
         self.host_of[v] = h
         self.cells_of[v] = state.NOWHERE

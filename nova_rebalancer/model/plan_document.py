@@ -13,6 +13,7 @@ from nova_rebalancer.model import path
 from nova_rebalancer.model import reason
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
+from nova_rebalancer.model.constraints import migratable
 from nova_rebalancer.model.objectives import base
 
 FORMAT = "nova-rebalancer-plan/1"
@@ -113,7 +114,7 @@ def document(
             )
         ],
         "unreachable": [_left_out(start, v, why) for v, why in plan.path.unreachable.items()],
-        "excluded": [_left_out(start, v, why) for v, why in start.excluded.items()],
+        "excluded": [_excluded(plan, v, found) for v, found in start.excluded.items()],
     }
 
 
@@ -175,6 +176,20 @@ def _cells(plan: Plan, v: int, h: int, cells: tuple[int, ...]) -> list[int | Non
 
 def _left_out(start: state.PlacementState, v: int, why: reason.Reason) -> dict[str, Any]:
     return {"instance": start.instances[v], "reason": _reason(why)}
+
+
+def _excluded(plan: Plan, v: int, found: migratable.Obstacle) -> dict[str, Any]:
+    """Write an instance that is not migrated, and until when that was found to be so."""
+    expires = None
+    if found.expires_s is not None:
+        taken = datetime.datetime.fromisoformat(plan.snapshot.taken_at)
+        expires = _utc(taken + datetime.timedelta(seconds=found.expires_s))
+    return {
+        **_left_out(plan.start, v, found.reason),
+        "methods": list(found.methods),
+        "confidence": found.confidence,
+        "expires_at": expires,
+    }
 
 
 def _reason(why: reason.Reason) -> dict[str, Any]:

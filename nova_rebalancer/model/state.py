@@ -21,7 +21,8 @@ import numpy.typing as npt
 from nova_rebalancer.model import arrays
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import constraints
-from nova_rebalancer.model import reason
+from nova_rebalancer.model import numa
+from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import migratable
 
 UNLIMITED = np.int64(1) << 60
@@ -29,6 +30,9 @@ UNLIMITED = np.int64(1) << 60
 
 NOWHERE = -1
 """No capacity row, no NUMA cell, or an unknown one."""
+
+NESTED = "@nested"
+"""End of the names that count a resource class over the nested providers of a host."""
 
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
@@ -81,6 +85,9 @@ class PlacementState:
         The snapshot's cell numbers of each host, in the order of the N axis.
     eligibility_of, allowed
         (V,) class of each instance and (E, H) hosts each class may be on.
+    kind_of, follows
+        (H,) kind of each host as the ends of a migration see it; (K, K) from which kind (first)
+        to which anything migrates.
     movable
         (V,) what may be migrated at all.
     usable
@@ -96,6 +103,9 @@ class PlacementState:
         Why each instance that is not movable is not, by index.
     numa_choice
         "planner" or "nova".
+    topologies
+        What Nova's choice of cells depends on, of the snapshot's placement; None where the planner
+        chooses.
     """
 
     hosts: tuple[str, ...]
@@ -116,13 +126,16 @@ class PlacementState:
     cell_ids: tuple[tuple[int, ...], ...]
     eligibility_of: arrays.Ints
     allowed: arrays.Bools
+    kind_of: arrays.Ints
+    follows: arrays.Bools
     movable: arrays.Bools
     usable: arrays.Bools
     core: arrays.Ints
     floating: arrays.Ints
     groups: tuple[Group, ...]
-    excluded: Mapping[int, reason.Reason]
+    excluded: Mapping[int, migratable.Obstacle]
     numa_choice: str
+    topologies: numa.Topologies | None = None
 
     def placed(self, host_of: arrays.Ints, cells_of: arrays.Ints) -> Self:
         """Return the same cloud with its instances at ``host_of`` (V,), ``cells_of`` (V, G)."""
@@ -201,8 +214,8 @@ def with_pools(host: cloud.Host, pools: Mapping[str, cloud.Pool]) -> cloud.Host:
     return dataclasses.replace(host, inventories={**host.inventories, **shared})
 
 
-def build(snapshot: cloud.Snapshot) -> PlacementState:
-    """Build the arrays of ``snapshot``.
+def build(snapshot: cloud.Snapshot, settings: base.Settings = base.DEFAULTS) -> PlacementState:
+    """Build the arrays of ``snapshot`` under the rules as ``settings`` have them.
 
     Raises
     ------
@@ -211,7 +224,8 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
         a document before.
     """
     pools = {pool.id: pool for pool in snapshot.pools}
-    hosts = [with_pools(host, pools) for host in snapshot.hosts]
+    hosts = tuple(with_pools(host, pools) for host in snapshot.hosts)
+    view = base.View(snapshot, hosts, settings)
     host_index = {host.id: h for h, host in enumerate(hosts)}
     instance_index = {instance.id: v for v, instance in enumerate(snapshot.instances)}
     resources = _resources(snapshot)
@@ -228,12 +242,15 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
         for resource, usage in instance.usage.items():
             if resource in resource_index:
                 load[v, resource_index[resource]] = usage.mean
+        for amounts in instance.nested.values():
+            for resource, amount in amounts.items():
+                demand[v, resource_index[resource + NESTED]] += amount
     guest, guests_of, cells_of = _guests(snapshot, hosts, host_of, resource_index)
-    eligibility_of, allowed = _eligibility(snapshot, hosts, host_of)
-    excluded = _excluded(snapshot, host_of)
+    kind_of, follows = constraints.follows(view)
+    eligibility_of, allowed, excluded = _rules(view, host_of, kind_of, follows)
     movable = np.ones(len(snapshot.instances), dtype=bool)
     movable[list(excluded)] = False
-    base = np.zeros_like(capacity)
+    fixed = np.zeros_like(capacity)
     floating = np.zeros(len(hosts), dtype=np.int64)
     far_ends: dict[int, set[int]] = collections.defaultdict(set)
     # By instance, row and resource: a pool behind several ends is charged once, the most of them.
@@ -254,15 +271,17 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
                 if row != NOWHERE:
                     far[v, row, r] = max(far[v, row, r], int(charged[r] - here))
     for (_, row, r), amount in far.items():
-        base[row, r] += amount
+        fixed[row, r] += amount
     for v, ends in far_ends.items():
         floating[list(ends)] += guests_of[v] == 0
     for h, host in enumerate(hosts):
         for held in host.held:
             for resource, amount in held.resources.items():
-                row = row_of[h, resource_index[resource]]
-                if row != NOWHERE:
-                    base[row, resource_index[resource]] += amount
+                r = resource_index[resource]
+                if row_of[h, r] == NOWHERE:
+                    r = resource_index.get(resource + NESTED, r)
+                if row_of[h, r] != NOWHERE:
+                    fixed[row_of[h, r], r] += amount
     return PlacementState(
         hosts=tuple(host.id for host in hosts),
         service_hosts=tuple(host.service_host for host in hosts),
@@ -270,7 +289,7 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
         resources=resources,
         capacity=frozen(capacity),
         row_of=frozen(row_of),
-        base=frozen(base),
+        base=frozen(fixed),
         demand=frozen(demand),
         load=frozen(load),
         host_of=frozen(host_of),
@@ -282,6 +301,8 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
         cell_ids=tuple(tuple(cell.id for cell in host.cells) for host in hosts),
         eligibility_of=frozen(eligibility_of),
         allowed=frozen(allowed),
+        kind_of=frozen(kind_of),
+        follows=frozen(follows),
         movable=frozen(movable),
         usable=frozen(np.array([host.usable for host in hosts], dtype=bool)),
         core=frozen(_core(hosts, resource_index)),
@@ -299,6 +320,7 @@ def build(snapshot: cloud.Snapshot) -> PlacementState:
         ),
         excluded=excluded,
         numa_choice=snapshot.numa_choice,
+        topologies=_topologies(view) if snapshot.numa_choice == "nova" else None,
     )
 
 
@@ -314,6 +336,8 @@ def _resources(snapshot: cloud.Snapshot) -> tuple[str, ...]:
     for provider in providers:
         names.update(provider.inventories)
     for host in snapshot.hosts:
+        for nested in host.providers:
+            names.update(resource + NESTED for resource in nested.inventories)
         for cell in host.cells:
             names.update(cell.capacity)
         for held in host.held:
@@ -322,6 +346,8 @@ def _resources(snapshot: cloud.Snapshot) -> tuple[str, ...]:
         names.update(migration.far_allocations or ())
     for instance in snapshot.instances:
         names.update(instance.allocations)
+        for amounts in instance.nested.values():
+            names.update(resource + NESTED for resource in amounts)
         for guest in instance.numa or ():
             names.update(guest.resources)
     first = ("VCPU", "PCPU", "MEMORY_MB", "DISK_GB")
@@ -341,6 +367,11 @@ def _rows(
         for resource, inventory in provider.inventories.items():
             capacity[p, resource_index[resource]] = inventory.capacity
     for h, host in enumerate(hosts):
+        for nested in host.providers:
+            for resource, inventory in nested.inventories.items():
+                r = resource_index[resource + NESTED]
+                row_of[h, r] = h
+                capacity[h, r] += inventory.capacity
         for resource in host.inventories:
             pool = host.shared.get(resource)
             row = h if pool is None or resource not in offered[pool] else pool_row[pool]
@@ -375,59 +406,110 @@ def _guests(
     position = [{cell.id: n for n, cell in enumerate(host.cells)} for host in hosts]
     for v, instance in enumerate(instances):
         for g, cell in enumerate(instance.numa or ()):
+            # Memory in large pages is limited by these alone where Nova chooses the cells.
+            paged = snapshot.numa_choice == "nova" and any(
+                resource.startswith(cloud.PAGES) for resource in cell.resources
+            )
             for resource, amount in cell.resources.items():
-                guest[v, g, resource_index[resource]] = amount
+                if not (paged and resource == "MEMORY_MB"):
+                    guest[v, g, resource_index[resource]] = amount
             if cell.cell is not None:
                 cells_of[v, g] = position[host_of[v]].get(cell.cell, NOWHERE)
     return guest, guests_of, cells_of
 
 
-def _eligibility(
-    snapshot: cloud.Snapshot, hosts: Sequence[cloud.Host], host_of: arrays.Ints
-) -> tuple[arrays.Ints, arrays.Bools]:
-    """Classes of instances that the host rules treat alike, and the hosts each may be on."""
+def _rules(
+    view: base.View, host_of: arrays.Ints, kind_of: arrays.Ints, follows: arrays.Bools
+) -> tuple[arrays.Ints, arrays.Bools, dict[int, migratable.Obstacle]]:
+    """Classes of instances that the host rules treat alike, the hosts of each, what stays."""
+    masks = constraints.Masks(view)
     classes: dict[Hashable, int] = {}
     rows: list[arrays.Bools] = []
-    eligibility_of = np.zeros(len(snapshot.instances), dtype=np.int64)
-    known: list[dict[Hashable, arrays.Bools]] = [{} for _ in constraints.HOST_RULES]
-    cells = np.array([len(host.cells) for host in hosts], dtype=np.int64)
-    for v, instance in enumerate(snapshot.instances):
-        host = hosts[host_of[v]]
-        guests = len(instance.numa or ())
-        keys = tuple(rule.key(instance, host) for rule in constraints.HOST_RULES)
-        e = classes.setdefault((keys, guests), len(rows))
+    eligibility_of = np.zeros(len(view.snapshot.instances), dtype=np.int64)
+    excluded: dict[int, migratable.Obstacle] = {}
+    migrating = {migration.instance for migration in view.snapshot.running_migrations}
+    together = affinities(view.snapshot)
+    for v, instance in enumerate(view.snapshot.instances):
+        h = int(host_of[v])
+        host = view.hosts[h]
+        keys = masks.keys(instance, host)
+        e = classes.setdefault((keys, int(kind_of[h])), len(rows))
         if e == len(rows):
-            # A guest cell needs a host cell of its own, and one we know of.
-            mask = cells >= guests
-            for rule, key, seen in zip(constraints.HOST_RULES, keys, known, strict=True):
-                if key not in seen:
-                    seen[key] = rule.allows(instance, host, hosts)
-                mask = mask & seen[key]
-            rows.append(mask)
+            mask = masks.mask(instance, host, keys)
+            rows.append(mask & follows[kind_of[h]][kind_of])
         eligibility_of[v] = e
-    allowed = np.array(rows, dtype=bool).reshape(len(rows), len(hosts))
-    return eligibility_of, allowed
+        for found in migratable.obstacles(
+            view, instance, host, instance.id in migrating, together.get(instance.id)
+        ):
+            if migratable.LIVE in found.methods:
+                excluded[v] = found
+                break
+    allowed = np.array(rows, dtype=bool).reshape(len(rows), len(view.hosts))
+    elsewhere = allowed.sum(axis=1)
+    forbidding: dict[tuple[int, int], dict[str, int]] = {}
+    for v, instance in enumerate(view.snapshot.instances):
+        e, h = int(eligibility_of[v]), int(host_of[v])
+        if v not in excluded and elsewhere[e] <= allowed[e, h]:
+            if (e, h) not in forbidding:
+                forbidding[e, h] = constraints.forbidding(view, instance, view.hosts[h])
+            excluded[v] = migratable.nowhere(instance, view.hosts[h], forbidding[e, h])
+    return eligibility_of, allowed, dict(sorted(excluded.items()))
 
 
-def _excluded(snapshot: cloud.Snapshot, host_of: arrays.Ints) -> dict[int, reason.Reason]:
-    migrating = {migration.instance for migration in snapshot.running_migrations}
-    together = {
+def affinities(snapshot: cloud.Snapshot) -> dict[str, cloud.ServerGroup]:
+    """Return the hard affinity group of each instance that shares one with others."""
+    return {
         member: group
         for group in snapshot.server_groups
         if group.policy == "affinity" and len(group.members) > 1
         for member in group.members
     }
-    found = {}
-    for v, instance in enumerate(snapshot.instances):
-        why = migratable.why_not(
-            instance,
-            snapshot.hosts[host_of[v]],
-            instance.id in migrating,
-            together.get(instance.id),
+
+
+def _topologies(view: base.View) -> numa.Topologies:
+    """What Nova's choice of NUMA cells depends on."""
+    requests = tuple(numa.request(one, view.asks[one.id]) for one in view.snapshot.instances)
+    hosts: dict[str, tuple[numa.Cell, ...] | None] = {}
+    for host in view.hosts:
+        cells = tuple(
+            numa.Cell(cell.id, cell.detail) for cell in host.cells if cell.detail is not None
         )
-        if why is not None:
-            found[v] = why
-    return found
+        hosts[host.id] = None if host.id in view.unsettled else cells
+    position = {host.id: {cell.id: n for n, cell in enumerate(host.cells)} for host in view.hosts}
+    places: list[tuple[numa.Place, ...] | None] = []
+    for one, wanted in zip(view.snapshot.instances, requests, strict=True):
+        here = hosts[one.host]
+        if wanted is None or here is None:
+            places.append(None)
+            continue
+        found = tuple(
+            numa.Place(
+                position[one.host][guest.cell],
+                frozenset(guest.pinned or ()) if wanted.pins else frozenset(),
+                one.numa_pagesize_kib,
+            )
+            for guest in one.numa or ()
+            if guest.cell is not None
+        )
+        numa.charge(here, wanted, found)
+        places.append(found)
+    return numa.Topologies(
+        tuple(hosts.values()),
+        tuple(
+            numa.Limits(
+                *(
+                    host.inventories[resource].allocation_ratio
+                    if resource in host.inventories
+                    else 1.0
+                    for resource in ("VCPU", "MEMORY_MB")
+                )
+            )
+            for host in view.hosts
+        ),
+        requests,
+        tuple(places),
+        view.settings.numa_packing,
+    )
 
 
 def _core(hosts: Sequence[cloud.Host], resource_index: Mapping[str, int]) -> arrays.Ints:

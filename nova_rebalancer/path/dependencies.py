@@ -32,6 +32,10 @@ def find(start: state.PlacementState, hops: Sequence[path.Hop]) -> list[tuple[in
         if hop.v in last:
             needed.append(last[hop.v])
             done = before[last[hop.v]] | {last[hop.v]}
+        for j in charges.known_before(hop):
+            if j not in done:
+                needed.append(j)
+                done = done | before[j] | {j}
         pending = list(charges.departures(hop))
         while not charges.fits(hop, done):
             # Sequentially sane: with all departures confirmed it fits, so this never runs dry.
@@ -57,6 +61,20 @@ class _Charges:
         self._groups, self._in_group = state.group_members(start), state.in_groups(start)
         self._into: dict[tuple[object, ...], list[tuple[int, int]]] = {}
         self._out: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+        # By host: earlier hops that bring or take a NUMA topology, and those that bring one.
+        self._touched: dict[int, list[int]] = {}
+        self._brought: dict[int, list[int]] = {}
+
+    def known_before(self, hop: path.Hop) -> list[int]:
+        """Earlier hops that Nova's choice of cells depends on, the latest first.
+
+        Nova chooses the cells of an arriving instance by what is free of the destination's then,
+        so all that changes them comes before or after it, never beside it.
+        """
+        if self._start.topologies is None or not self._start.guests_of[hop.v]:
+            return []
+        arrival, departure = self._touched.get(hop.dest, []), self._brought.get(hop.source, [])
+        return sorted({*arrival, *departure}, reverse=True)
 
     def _things(
         self, v: int, h: int, cells: tuple[int, ...], other: int
@@ -69,7 +87,8 @@ class _Charges:
             if row != start.row_of[other, r] and row != state.NOWHERE:
                 things["row", row, r] = int(start.demand[v, r])
         for g, n in enumerate(cells):
-            if n != state.NOWHERE:
+            # Where Nova chooses the cells, the order is what keeps them sane.
+            if n != state.NOWHERE and start.topologies is None:
                 for r in np.nonzero(start.guest[v, g])[0].tolist():
                     things["cell", h, n, r] = int(start.guest[v, g, r])
         for k in self._groups.get(v, ()):
@@ -114,6 +133,10 @@ class _Charges:
 
     def add(self, k: int, hop: path.Hop) -> None:
         """Take hop ``k`` into account for those that follow."""
+        if self._start.guests_of[hop.v]:
+            self._touched.setdefault(hop.source, []).append(k)
+            self._touched.setdefault(hop.dest, []).append(k)
+            self._brought.setdefault(hop.dest, []).append(k)
         arrives = self._things(hop.v, hop.dest, hop.dest_cells, hop.source)
         leaves = self._things(hop.v, hop.source, hop.source_cells, hop.dest)
         for thing, amount in arrives.items():

@@ -31,7 +31,7 @@ def find(
     for v in (host_of != start.host_of).nonzero()[0].tolist():
         name, host = start.instances[v], start.service_hosts[host_of[v]]
         if v in start.excluded:
-            refused[v] = start.excluded[v]
+            refused[v] = start.excluded[v].reason
         elif not start.allowed[start.eligibility_of[v], host_of[v]]:
             refused[v] = reason.Reason(
                 "not_allowed", {"host": host}, f"{name} must not be on {host}"

@@ -54,8 +54,9 @@ class Sequence:
         for v, (h, cells) in list(self.pending.items()):
             if len(self.hops) >= limits.max_migrations:
                 break
-            if self.book.fits(v, h, cells):
-                self._hop(v, h, cells, path.DIRECT)
+            spot = self.book.spot_for(v, h, cells)
+            if spot is not None:
+                self._hop(v, h, spot, path.DIRECT)
                 del self.pending[v]
                 went = True
         return went
@@ -106,8 +107,7 @@ class Sequence:
 
     def _refuge(self, u: int, v: int, h: int, cells: tuple[int, ...]) -> Spot | None:
         """Return where ``u`` can wait so that ``v`` fits on ``cells`` of ``h``, None if nowhere."""
-        source, source_cells = int(self.book.host_of[u]), self._cells(u)
-        if state.NOWHERE in source_cells and u not in self.pending:
+        if state.NOWHERE in self._cells(u) and u not in self.pending:
             return None
         wanted = {host for host, _ in self.pending.values()}
         hosts = self.book.hosts_with_room(u).tolist()
@@ -116,8 +116,8 @@ class Sequence:
             if spot is None:
                 continue
             self.book.move(u, other, spot)
-            fits = self.book.fits(v, h, cells)
-            self.book.move(u, source, source_cells)
+            fits = self.book.spot_for(v, h, cells) is not None
+            self.book.take_back()
             if fits:
                 return other, spot
             # Where it waits does not change what it frees here.

@@ -47,14 +47,10 @@ def plan(
         if step is None:
             break
         v, h, cells = step
-        source, source_cells = (
-            int(book.host_of[v]),
-            tuple(book.cells_of[v, : start.guests_of[v]].tolist()),
-        )
         book.move(v, h, cells)
         after = goal.evaluate(book.placement())
         if after.value >= value.value - target.TOLERANCE:
-            book.move(v, source, source_cells)
+            book.take_back()
             break
         value = after
         watch.incumbent(value.value)
@@ -113,6 +109,9 @@ def _arrival(
     hosts = hosts[(start.core[hosts] != state.NOWHERE) & (hosts != start.host_of[v])]
     guests = int(start.guests_of[v])
     celled = (start.cells[hosts] > 0) & (book.topologyless[hosts] == 0)
+    # Where Nova chooses the cells there is one choice for each host.
+    nova = book.numa is not None and guests > 0
+    chosen = {int(h): book.cells_for(v, int(h)) for h in hosts} if nova else {}
     best: tuple[int, int, tuple[int, ...]] | None = None
     for count in np.unique(start.cells[hosts]):
         for cells in ledger.choices(guests, int(count)):
@@ -121,6 +120,8 @@ def _arrival(
             for g, n in enumerate(cells):
                 room = start.cell_capacity[here, n] - book.cell_used[here, n]
                 here = here[(room >= start.guest[v, g]).all(axis=1)]
+            if nova:
+                here = here[np.array([chosen[int(h)] == cells for h in here], dtype=bool)]
             if here.size == 0:
                 continue
             change = np.zeros(here.size, dtype=np.int64)

@@ -15,6 +15,9 @@ import itertools
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model import constraints
+from nova_rebalancer.model import state
+from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import migratable
 
 SETUP_S = 1.0
@@ -60,9 +63,16 @@ class SimCloud:
         Where everything is; the migrations that run in it go on for ever.
     rate_mibps
         Memory in MiB that one live migration copies per second, > 0.
+    settings
+        How it keeps the rules.
     """
 
-    def __init__(self, snapshot: cloud.Snapshot, rate_mibps: float = 1000.0) -> None:
+    def __init__(
+        self,
+        snapshot: cloud.Snapshot,
+        rate_mibps: float = 1000.0,
+        settings: base.Settings = base.DEFAULTS,
+    ) -> None:
         if not rate_mibps > 0:
             raise ValueError(f"rate_mibps must be more than 0, not {rate_mibps}")
         self.now_s = 0.0
@@ -71,6 +81,9 @@ class SimCloud:
         self._hosts = {host.id: host for host in snapshot.hosts}
         self._instances = {instance.id: instance for instance in snapshot.instances}
         self._pools = {pool.id: pool for pool in snapshot.pools}
+        hosts = tuple(state.with_pools(host, self._pools) for host in snapshot.hosts)
+        self._view = base.View(snapshot, hosts, settings)
+        self._seen = {host.id: host for host in hosts}
         self._groups: dict[str, list[cloud.ServerGroup]] = collections.defaultdict(list)
         for group in snapshot.server_groups:
             for member in group.members:
@@ -249,9 +262,11 @@ class SimCloud:
                 f"{name} is on {self._name(instance.host)}, not on {self._name(source)}",
             )
         migrating = name in self._flights or name in self._stuck
-        why = migratable.why_not(instance, self._hosts[source], migrating, None)
-        if why is not None:
-            raise RefusedError(why.code, why.text)
+        for found in migratable.obstacles(
+            self._view, instance, self._hosts[source], migrating, None
+        ):
+            if migratable.LIVE in found.methods:
+                raise RefusedError(found.reason.code, found.reason.text)
 
     def _check_dest(self, instance: cloud.Instance, dest: str) -> None:
         """Refuse a host that the scheduler would not accept, whatever room it has."""
@@ -259,20 +274,11 @@ class SimCloud:
         label = host.service_host
         if host is source:
             raise RefusedError("same_host", f"{name} is on {label} already")
-        if host.unusable is not None:
-            raise RefusedError("host_not_usable", f"{label} is {host.unusable}")
-        if instance.allowed_hosts is not None and dest not in instance.allowed_hosts:
-            raise RefusedError("not_allowed", f"{name} must not be on {label}")
-        if host.az != source.az:
-            raise RefusedError(
-                "not_allowed", f"{label} is in zone {host.az}, {name} is in zone {source.az}"
-            )
-        for resource, amount in instance.allocations.items():
-            _, inventory = self._offer(host, resource)
-            if amount and (inventory is None or not inventory.fits_units(amount)):
-                raise RefusedError(
-                    "not_allowed", f"{label} does not give {amount} {resource} at once"
-                )
+        for refusal in constraints.violations(
+            self._view, instance, self._seen[source.id], self._seen[dest]
+        ):
+            codes = {"usable": "host_not_usable", "numa": "numa"}
+            raise RefusedError(codes.get(refusal.rule, "not_allowed"), refusal.text)
         for group in self._groups[name]:
             members = self._charged["group", group.id, dest]
             if group.policy == "anti-affinity" and members >= group.max_server_per_host:

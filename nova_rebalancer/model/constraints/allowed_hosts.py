@@ -1,23 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An instance stays on the hosts it is pinned to."""
+"""An instance that is pinned to hosts goes to these only.
+
+Three may pin it, and all of them are kept: the snapshot document (``allowed_hosts``), the operator
+(``--pin``), and the owner by metadata.
+"""
 
 from collections.abc import Hashable
-from collections.abc import Sequence
 
-import numpy as np
-
-from nova_rebalancer.model import arrays
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model.constraints import base
+
+IGNORABLE = False
+
+METADATA = "nova-rebalancer:pin-hosts"
+"""Metadata by which an owner pins an instance: service hosts, separated by commas."""
 
 
-def key(instance: cloud.Instance, host: cloud.Host) -> Hashable:
-    """Return the pinned hosts, None when not pinned."""
-    return None if instance.allowed_hosts is None else frozenset(instance.allowed_hosts)
+def hosts_in(text: str | None) -> tuple[str, ...]:
+    """Return the names in a list separated by commas, sorted."""
+    return tuple(sorted({part.strip() for part in (text or "").split(",")} - {""}))
 
 
-def allows(instance: cloud.Instance, host: cloud.Host, hosts: Sequence[cloud.Host]) -> arrays.Bools:
-    """Mask of the hosts it is pinned to, (H,) bool; all when it is not."""
-    if instance.allowed_hosts is None:
-        return np.ones(len(hosts), dtype=bool)
-    pinned = frozenset(instance.allowed_hosts)
-    return np.array([other.id in pinned for other in hosts], dtype=bool)
+def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
+    """Return what it is pinned to, None when nobody pins it."""
+    pins = view.settings.pins.get(instance.id, ())
+    owners = hosts_in(instance.metadata.get(METADATA))
+    ids = instance.allowed_hosts
+    if ids is None and not pins and not owners:
+        return None
+    return (None if ids is None else frozenset(ids), frozenset(pins), owners)
+
+
+def refuses(
+    view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
+) -> str | None:
+    """Say who pins the instance to other hosts."""
+    name = dest.service_host
+    if instance.allowed_hosts is not None and dest.id not in instance.allowed_hosts:
+        return f"{name} is not in its allowed_hosts"
+    pins = view.settings.pins.get(instance.id, ())
+    if pins and name not in pins:
+        return f"the operator pins it to {base.listed(pins)}"
+    owners = hosts_in(instance.metadata.get(METADATA))
+    if owners and name not in owners:
+        return f"its owner pins it to {base.listed(owners)} (metadata {METADATA})"
+    return None

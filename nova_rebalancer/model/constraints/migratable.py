@@ -1,72 +1,262 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instances that are not migrated: known before any planning, kept as fixed load."""
+"""Instances that are not migrated: known before any planning, kept as fixed load.
+
+Nova: ``live_migrate`` and what decorates it in ``compute/api.py``;
+``conductor/tasks/live_migrate.py``.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
 
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import reason
+from nova_rebalancer.model.constraints import base
 
 LIVE_STATUSES = ("ACTIVE", "PAUSED")
-"""What os-migrateLive accepts (nova ``compute/api.py``, ``live_migrate``)."""
+"""What os-migrateLive accepts."""
+
+LIVE_POWER_STATES = (1, 3)
+"""Running and paused; the conductor refuses others."""
+
+SOON_S = 300
+"""After that a task of Nova's should be over."""
+
+LATER_S = 3600
+"""A person may change it at any time."""
+
+LIVE, COLD = "live", "cold"
+BOTH = (LIVE, COLD)
+
+CERTAIN, LIKELY = "certain", "likely"
+
+IGNORABLE = ("nested_resources", "pci_devices", "scheduler_hints", "special_ports")
+"""What an operator may have moved at the risk of a refusal."""
+
+OPT_IN_METADATA = "nova-rebalancer:allow-migration"
+OPT_IN_TAG = "nova-rebalancer:move"
+
+NEVER_PORTS = ("accelerator-direct", "accelerator-direct-physical")
+PLACING_HINTS = ("build_near_host_ip", "different_host", "query", "same_host")
 
 
-def why_not(
-    instance: cloud.Instance, host: cloud.Host, migrating: bool, affinity: cloud.ServerGroup | None
-) -> reason.Reason | None:
-    """Say why ``instance`` on ``host`` is not migrated, None when it may be.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why an instance is not migrated.
+
+    ``methods`` are the ways it is in, ``confidence`` whether Nova would surely refuse, and
+    ``expires_s`` after how long to look again; None: only a change of the instance ends it.
+    """
+
+    reason: reason.Reason
+    methods: tuple[str, ...] = BOTH
+    confidence: str = CERTAIN
+    expires_s: int | None = LATER_S
+
+
+def obstacles(
+    view: base.View,
+    instance: cloud.Instance,
+    host: cloud.Host,
+    migrating: bool,
+    affinity: cloud.ServerGroup | None,
+) -> Iterator[Obstacle]:
+    """Yield why ``instance`` on ``host`` is not migrated, the first one first.
 
     ``migrating`` says that a migration of it runs now; ``affinity`` is a hard affinity group it
     shares with others: Nova's filter sends a member only to hosts of other members, so one that
     moves alone is refused or splits the group.
     """
+    yield from _wishes(view, instance)
+    yield from _moment(instance, host, migrating)
+    ignored = view.settings.ignored_rules
+    for found in (*_devices(view, instance, host), *_together(view, instance, affinity)):
+        if found.reason.code not in ignored or not _ignorable(found, instance):
+            yield found
+
+
+def nowhere(instance: cloud.Instance, host: cloud.Host, forbidding: Mapping[str, int]) -> Obstacle:
+    """Say that the rules leave no host to an instance but the one it is on.
+
+    ``forbidding`` is how many hosts each rule forbids, by the rule's name.
+    """
+    most = sorted(forbidding.items(), key=lambda item: (-item[1], item[0]))[:4]
+    told = ", ".join(f"{rule} {count}" for rule, count in most)
+    text = f"the rules leave {instance.id} no host but {host.service_host}" + (
+        f" (hosts that each forbids: {told})" if told else ""
+    )
+    return Obstacle(reason.Reason("no_host", dict(most), text))
+
+
+def _ignorable(found: Obstacle, instance: cloud.Instance) -> bool:
+    """Whether the operator may take the risk with this instance."""
+    if found.reason.code == "nested_resources":
+        return all(set(amounts.values()) <= {0, 1} for amounts in instance.nested.values())
+    if found.reason.code == "special_ports":
+        return not set(NEVER_PORTS).intersection(instance.vnic_types or ())
+    return found.reason.code in IGNORABLE
+
+
+def _wishes(view: base.View, instance: cloud.Instance) -> Iterator[Obstacle]:
+    """What the operator and the owner say."""
     name = instance.id
     if not instance.in_scope:
-        return reason.Reason("out_of_scope", {}, f"{name} is not in the scope of the plan")
+        yield _obstacle("out_of_scope", f"{name} is not in the scope of the plan")
     if not instance.allow_migration:
-        return reason.Reason("opted_out", {}, f"{name} does not allow migration")
+        yield _obstacle("opted_out", f"{name} does not allow migration")
+    elif view.settings.opt_in and not _opted_in(instance):
+        yield _obstacle(
+            "not_opted_in",
+            f"{name} does not ask to be moved: metadata {OPT_IN_METADATA}=true or tag {OPT_IN_TAG}",
+        )
+
+
+def _opted_in(instance: cloud.Instance) -> bool:
+    said = instance.metadata.get(OPT_IN_METADATA, "")
+    return said.strip().lower() == "true" or OPT_IN_TAG in instance.tags
+
+
+def _moment(instance: cloud.Instance, host: cloud.Host, migrating: bool) -> Iterator[Obstacle]:
+    """What holds just now."""
+    name = instance.id
     if host.unusable is not None:
-        return reason.Reason(
+        yield _obstacle(
             "host_not_usable",
-            {"host": host.service_host, "what": host.unusable.partition(" (")[0]},
             f"its host {host.service_host} is {host.unusable}",
+            host=host.service_host,
+            what=host.unusable.partition(" (")[0],
         )
     if migrating:
-        return reason.Reason("migrating", {}, f"{name} is being migrated already")
+        yield _obstacle("migrating", f"{name} is being migrated already", expires_s=SOON_S)
     if instance.task_state is not None:
-        return reason.Reason(
+        yield _obstacle(
             "task_state",
-            {"task_state": instance.task_state},
             f"Nova is busy with {name}: task state {instance.task_state}",
+            expires_s=SOON_S,
+            task_state=instance.task_state,
         )
     if instance.status not in LIVE_STATUSES:
-        return reason.Reason(
+        yield _obstacle(
             "status",
-            {"status": instance.status},
             f"{name} is {instance.status}; only {' and '.join(LIVE_STATUSES)} migrate live",
+            methods=(LIVE,) if instance.status == "SHUTOFF" else BOTH,
+            status=instance.status,
+        )
+    elif instance.status == "PAUSED":
+        yield _obstacle(
+            "status", f"{name} is PAUSED; it migrates live only", methods=(COLD,), status="PAUSED"
+        )
+    elif instance.power_state is not None and instance.power_state not in LIVE_POWER_STATES:
+        yield _obstacle(
+            "power_state",
+            f"{name} neither runs nor is paused (power state {instance.power_state})",
+            methods=(LIVE,),
+            power_state=instance.power_state,
         )
     if instance.locked:
-        return reason.Reason("locked", {}, f"{name} is locked")
+        yield _obstacle("locked", f"{name} is locked")
     if not instance.allocations:
-        return reason.Reason(
+        yield _obstacle(
             "no_allocations",
-            {"host": host.service_host},
             f"Placement charges nothing for {name} on its host {host.service_host}",
+            host=host.service_host,
+        )
+
+
+def _devices(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Iterator[Obstacle]:
+    """What it is made of that does not migrate; that lasts."""
+    name, asks = instance.id, view.asks[instance.id]
+    live = (LIVE,)
+    if asks.true("mem_encryption") or instance.allocations.get("MEM_ENCRYPTION_CONTEXT"):
+        told = f"the memory of {name} is encrypted"
+        yield _obstacle("encrypted_memory", told, methods=live, expires_s=None)
+    if asks.either("tpm_version") and asks.specs.get("hw:tpm_secret_security") != "host":
+        yield _obstacle(
+            "vtpm",
+            f"{name} has a virtual TPM whose secret the hosts do not share "
+            "(hw:tpm_secret_security is not host)",
+            methods=live,
+            expires_s=None,
+        )
+    profile = asks.specs.get("accel:device_profile")
+    if profile:
+        told = f"{name} uses the accelerator profile {profile}"
+        yield _obstacle("accelerator", told, expires_s=None, profile=profile)
+    if asks.specs.get("hw:pmem"):
+        told = f"{name} uses persistent memory of its host {host.service_host}"
+        yield _obstacle("persistent_memory", told, methods=live, expires_s=None)
+    alias = asks.specs.get("pci_passthrough:alias")
+    if alias:
+        yield _obstacle(
+            "pci_devices",
+            f"{name} has PCI devices of its host {host.service_host} ({alias}); whether Nova's "
+            "configuration calls them live_migratable is not in its API",
+            methods=live,
+            confidence=LIKELY,
+            expires_s=None,
+            alias=alias,
         )
     if instance.vnic_types:
-        return reason.Reason(
+        never = bool(set(NEVER_PORTS).intersection(instance.vnic_types))
+        yield _obstacle(
             "special_ports",
-            {"vnic_types": ", ".join(instance.vnic_types)},
             f"{name} has ports of the types {', '.join(instance.vnic_types)}",
+            methods=BOTH if never else live,
+            confidence=CERTAIN if never else LIKELY,
+            expires_s=None,
+            vnic_types=", ".join(instance.vnic_types),
         )
     if instance.nested:
-        return reason.Reason(
+        used = sorted({r for amounts in instance.nested.values() for r in amounts})
+        yield _obstacle(
             "nested_resources",
-            {"providers": len(instance.nested)},
-            f"{name} uses devices of its host {host.service_host}: "
-            + ", ".join(sorted(r for amounts in instance.nested.values() for r in amounts)),
+            f"{name} uses devices of its host {host.service_host}: {', '.join(used)}",
+            methods=live,
+            confidence=LIKELY,
+            expires_s=None,
+            providers=len(instance.nested),
+        )
+    if view.snapshot.numa_choice == "nova" and instance.numa and asks.cpu_policy != "shared":
+        why: str | None = None
+        if asks.emulator_isolated:
+            why = "which CPU its isolated emulator threads hold"
+        elif any(guest.pinned is None for guest in instance.numa):
+            why = "which CPUs it is pinned to"
+        elif "PCPU" not in instance.allocations:
+            why = "which CPUs its host pins (it is charged VCPU, as vcpu_pin_set does)"
+        if why is not None:
+            yield _obstacle("numa_unknown", f"{name} is pinned, and {why} is not known")
+
+
+def _together(
+    view: base.View, instance: cloud.Instance, affinity: cloud.ServerGroup | None
+) -> Iterator[Obstacle]:
+    """What depends on where others are, in a way that is not followed here."""
+    name = instance.id
+    hints = [hint for hint in PLACING_HINTS if instance.scheduler_hints.get(hint)]
+    if hints:
+        yield _obstacle(
+            "scheduler_hints",
+            f"{name} was made with the scheduler hint {', '.join(hints)}",
+            confidence=LIKELY,
+            expires_s=None,
+            hints=", ".join(hints),
         )
     if affinity is not None:
-        return reason.Reason(
+        yield _obstacle(
             "affinity",
-            {"group": affinity.id},
             f"{name} must stay with the other members of affinity group {affinity.id}",
+            expires_s=None,
+            group=affinity.id,
         )
-    return None
+
+
+def _obstacle(
+    code: str,
+    text: str,
+    methods: tuple[str, ...] = BOTH,
+    confidence: str = CERTAIN,
+    expires_s: int | None = LATER_S,
+    **params: str | int,
+) -> Obstacle:
+    return Obstacle(reason.Reason(code, params, text), methods, confidence, expires_s)

@@ -2,19 +2,20 @@
 """Nothing is sent to a host outside the scope of the plan."""
 
 from collections.abc import Hashable
-from collections.abc import Sequence
 
-import numpy as np
-
-from nova_rebalancer.model import arrays
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model.constraints import base
+
+IGNORABLE = False
 
 
-def key(instance: cloud.Instance, host: cloud.Host) -> Hashable:
-    """Return None: all instances are treated alike."""
-    return None
+def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
+    """Return one key for all: instances are treated alike."""
+    return ()
 
 
-def allows(instance: cloud.Instance, host: cloud.Host, hosts: Sequence[cloud.Host]) -> arrays.Bools:
-    """Mask of the hosts in scope, (H,) bool."""
-    return np.array([other.in_scope for other in hosts], dtype=bool)
+def refuses(
+    view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
+) -> str | None:
+    """Say that the host is out of scope."""
+    return None if dest.in_scope else f"{dest.service_host} is not in the scope of the plan"

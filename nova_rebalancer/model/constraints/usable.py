@@ -1,23 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing is sent to a host that is disabled, down or was not read whole.
+"""Nothing is sent to a host that is disabled, down, forced down or was not read whole.
 
-Nova refuses the first two (``filters/compute_filter.py``).
+Nova refuses the first three: ``filters/compute_filter.py``, and the trait that
+``request_filter.compute_status_filter`` forbids.
 """
 
 from collections.abc import Hashable
-from collections.abc import Sequence
 
-import numpy as np
-
-from nova_rebalancer.model import arrays
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model.constraints import base
+
+IGNORABLE = False
+
+DISABLED = "COMPUTE_STATUS_DISABLED"
 
 
-def key(instance: cloud.Instance, host: cloud.Host) -> Hashable:
-    """Return None: all instances are treated alike."""
+def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
+    """Return one key for all: instances are treated alike."""
+    return ()
+
+
+def refuses(
+    view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
+) -> str | None:
+    """Say why the host takes nothing."""
+    if dest.unusable is not None:
+        return f"{dest.service_host} is {dest.unusable}"
+    if dest.forced_down:
+        return f"{dest.service_host} is forced down"
+    if DISABLED in dest.traits:
+        return f"{dest.service_host} has the trait {DISABLED}"
     return None
-
-
-def allows(instance: cloud.Instance, host: cloud.Host, hosts: Sequence[cloud.Host]) -> arrays.Bools:
-    """Mask of usable hosts, (H,) bool."""
-    return np.array([other.usable for other in hosts], dtype=bool)

@@ -375,7 +375,9 @@ def assert_same_arrays(original: dict[str, Any], result: dict[str, Any]) -> None
     assert [(group.limit, group.members, group.arriving) for group in a.groups] == [
         (group.limit, group.members, group.arriving) for group in b.groups
     ]
-    assert [why.code for why in a.excluded.values()] == [why.code for why in b.excluded.values()]
+    assert [why.reason.code for why in a.excluded.values()] == [
+        why.reason.code for why in b.excluded.values()
+    ]
     goal = fragmentation.Fragmentation(16)
     assert goal.evaluate(a) == goal.evaluate(b)
 

@@ -31,7 +31,12 @@ FOUR = cloud.Snapshot(
     cloud="four",
     taken_at="2026-01-01T00:00:00Z",
     numa_choice="nova",
-    hosts=(host("a", "z1", "c1"), host("b", "z1", "c1"), host("c", "z2"), host("d", "z2")),
+    hosts=(
+        host("a", "z1", "c1"),
+        host("b", "z1", "c1"),
+        host("c", "z2", "c2"),
+        host("d", "z2", "c2"),
+    ),
     instances=(
         instance("a1", "a", 8),
         instance("b1", "b", 8, "blue"),
@@ -79,7 +84,7 @@ def test_rates_are_the_whole_clouds():
     assert (narrowed.capacity == whole.capacity).all()
     assert (narrowed.used() == whole.used()).all()
     assert (narrowed.usable == whole.usable).all()
-    assert {reason.code for reason in narrowed.excluded.values()} == {"out_of_scope"}
+    assert {why.reason.code for why in narrowed.excluded.values()} == {"out_of_scope"}
 
 
 @pytest.mark.parametrize(

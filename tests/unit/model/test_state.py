@@ -35,7 +35,8 @@ def test_capacity(inventory: cloud.Inventory, capacity: int) -> None:
 @pytest.mark.parametrize(("amount", "fits"), [(1, False), (2, True), (3, False), (6, True), (8, 0)])
 def test_units(amount: int, fits: bool) -> None:
     """An amount is at least min_unit, at most max_unit, and whole steps."""
-    assert cloud.Inventory(100, min_unit=2, max_unit=6, step_size=2).fits_units(amount) == fits
+    inventory = cloud.Inventory(100, min_unit=2, max_unit=6, step_size=2)
+    assert (inventory.refuses_units(amount) is None) == fits
 
 
 @hypothesis.settings(max_examples=150)
@@ -141,7 +142,7 @@ def test_running_migration(source: str, dest: str, charged: list[int]) -> None:
     made["running_migrations"] = [{"instance": "i", "source": source, "dest": dest}] * 2
     start = clouds.state_of(made)
     assert start.used()[:, start.resources.index("VCPU")].tolist() == charged
-    assert start.excluded[0].code == "migrating"
+    assert start.excluded[0].reason.code == "migrating"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_far_allocations(ends: clouds.Document, charged: list[int]) -> None:
     made["running_migrations"] = [{"instance": "i", **ends}]
     start = clouds.state_of(made)
     assert start.used()[:, start.resources.index("VCPU")].tolist() == charged
-    assert start.excluded[0].code == "migrating"
+    assert start.excluded[0].reason.code == "migrating"
 
 
 def test_each_migration_has_its_own_far_allocations() -> None:
@@ -237,7 +238,7 @@ def test_affinity_with_members_outside() -> None:
     made["outside"] = [{"id": "away", "reason": "cell_down"}]
     made["server_groups"] = [{"id": "g", "policy": "affinity", "members": ["i", "away"]}]
     start = clouds.state_of(made)
-    assert {v: why.code for v, why in start.excluded.items()} == {0: "affinity"}
+    assert {v: why.reason.code for v, why in start.excluded.items()} == {0: "affinity"}
 
 
 @pytest.mark.parametrize("provenance", ["unknown", "inferred"])
@@ -249,7 +250,7 @@ def test_cells_nobody_vouches_for(provenance: str) -> None:
     assert (start.cells.tolist(), start.cell_ids) == ([0, 2], ((), (0, 1)))
     # The guests on a may leave; single on b may not come.
     assert [start.allowed[e].tolist() for e in start.eligibility_of] == [[False, True]] * 3
-    assert start.movable.all()
+    assert {v: why.reason.code for v, why in start.excluded.items()} == {2: "no_host"}
     assert (start.cells_of[0] == state.NOWHERE).all()
     assert not start.cell_used()[0].any()
 
@@ -266,7 +267,7 @@ def test_a_host_not_read_whole() -> None:
         {"what": "ports", "reason": "refused", "hosts": ["b"]},
     ]
     start = clouds.state_of(made)
-    why = start.excluded[2]
+    why = start.excluded[2].reason
     assert (why.code, why.params["what"]) == ("host_not_usable", "not read whole")
     assert why.text == "its host b is not read whole (topologies)"
     assert list(start.excluded) == [2]
@@ -341,7 +342,7 @@ def test_not_migratable(facts: clouds.Document, code: str | None) -> None:
     made["instances"][0].update(facts)
     start = clouds.state_of(made)
     assert start.movable.tolist() == [code is None, True, True, True]
-    assert [why.code for why in start.excluded.values()] == ([] if code is None else [code])
+    assert [why.reason.code for why in start.excluded.values()] == ([] if code is None else [code])
 
 
 @pytest.mark.parametrize(
@@ -353,8 +354,8 @@ def test_host_not_usable(facts: clouds.Document, text: str) -> None:
     made = clouds.three_hosts()
     made["hosts"][1].update(facts, disabled_reason="fan")
     start = clouds.state_of(made)
-    assert start.excluded[2].code == "host_not_usable"
-    assert start.excluded[2].text == f"its host b is {text}"
+    assert start.excluded[2].reason.code == "host_not_usable"
+    assert start.excluded[2].reason.text == f"its host b is {text}"
     assert not start.allowed[:, 1].any()
 
 
@@ -367,7 +368,10 @@ def test_affinity_members_stay() -> None:
         {"id": "soft", "policy": "soft-affinity", "members": ["k", "m"]},
     ]
     start = clouds.state_of(made)
-    assert {v: why.code for v, why in start.excluded.items()} == {0: "affinity", 1: "affinity"}
+    assert {v: why.reason.code for v, why in start.excluded.items()} == {
+        0: "affinity",
+        1: "affinity",
+    }
 
 
 def test_where_an_instance_may_be() -> None:

@@ -332,7 +332,7 @@ def test_starts_what_the_ledger_has_room_for(made):
     start = state.build(snapshot)
     book = ledger.Ledger(start)
     for v, instance in enumerate(snapshot.instances):
-        if v in start.excluded and start.excluded[v].code == "affinity":
+        if v in start.excluded and start.excluded[v].reason.code == "affinity":
             continue  # The cloud lets it join the others.
         for h, host in enumerate(snapshot.hosts):
             try:

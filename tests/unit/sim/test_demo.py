@@ -106,7 +106,7 @@ def test_features(seed):
     assert policies["anti-affinity"] >= 5
     assert policies["affinity"] == 2
     assert policies["soft-affinity"] == 1
-    reasons = collections.Counter(why.code for why in state.build(made).excluded.values())
+    reasons = collections.Counter(why.reason.code for why in state.build(made).excluded.values())
     assert set(reasons) == {
         "affinity", "host_not_usable", "locked", "opted_out", "status", "task_state",
     }  # fmt: skip

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the rules are judged by: the facts of one snapshot, and the operator's settings."""
+
+import collections
+from collections.abc import Hashable
+from collections.abc import Mapping
+import dataclasses
+from typing import Protocol
+
+from nova_rebalancer.model import asked
+from nova_rebalancer.model import cloud
+
+TENANT = "filter_tenant_id"
+"""Begin of the aggregate metadata that keep hosts for projects."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator says of the rules.
+
+    Parameters
+    ----------
+    ignored_rules
+        Rules that are not kept, at the operator's risk; only some may be ignored.
+    opt_in
+        Whether only what asks for it is moved.
+    banned_hosts
+        Service hosts that nothing is sent to.
+    pins, bans
+        Service hosts that an instance must stay on, and must not be sent to, by instance id.
+    numa_packing
+        Nova's ``[compute] packing_host_numa_cells_allocation_strategy``.
+    """
+
+    ignored_rules: frozenset[str] = frozenset()
+    opt_in: bool = False
+    banned_hosts: frozenset[str] = frozenset()
+    pins: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    bans: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    numa_packing: bool = False
+
+
+DEFAULTS = Settings()
+"""Every rule kept, nobody pinned or banned."""
+
+
+class View:
+    """A snapshot as the rules look at it; ``hosts`` have the inventories of their pools.
+
+    Attributes
+    ----------
+    aggregates
+        Aggregates of each host, by its id.
+    metadata
+        For each host id what its aggregates' metadata say: values by key, split at commas as
+        Nova's filters do (nova ``scheduler/filters/utils.py``).
+    own_aggregates
+        Aggregates that tenant isolation is about, by each value of their metadata.
+    asks
+        What each instance asks for, by its id.
+    cells_told
+        Whether somebody says of any host which Nova cell it is in.
+    unsettled
+        Why it cannot be told what is free of the NUMA cells of a host, by its id, on a live cloud.
+    emulators
+        Ids of hosts where some instance has isolated emulator threads.
+    """
+
+    def __init__(
+        self, snapshot: cloud.Snapshot, hosts: tuple[cloud.Host, ...], settings: Settings
+    ) -> None:
+        self.snapshot = snapshot
+        self.hosts = hosts
+        self.settings = settings
+        self.asks = dict(
+            zip(
+                (one.id for one in snapshot.instances),
+                asked.of(snapshot.instances),
+                strict=True,
+            )
+        )
+        self.aggregates: dict[str, list[cloud.Aggregate]] = collections.defaultdict(list)
+        self.metadata: dict[str, dict[str, set[str]]] = collections.defaultdict(dict)
+        self.own_aggregates: dict[str | None, list[cloud.Aggregate]] = {}
+        for aggregate in snapshot.aggregates:
+            if any(key.startswith(TENANT) for key in aggregate.metadata):
+                for value in set(aggregate.metadata.values()):
+                    self.own_aggregates.setdefault(value, []).append(aggregate)
+            for host in aggregate.hosts:
+                self.aggregates[host].append(aggregate)
+                said = self.metadata[host]
+                for key, value in aggregate.metadata.items():
+                    said.setdefault(key, set()).update(part.strip() for part in value.split(","))
+        self.cells_told = any(nova_cell(host) is not None for host in hosts)
+        self.unsettled: dict[str, str] = {}
+        self.emulators: set[str] = set()
+        if snapshot.numa_choice == "nova":
+            self._settle()
+
+    def _settle(self) -> None:
+        """Find the hosts whose NUMA cells are not known whole."""
+        names = {host.id: host.service_host for host in self.hosts}
+        for host in self.hosts:
+            if not host.cells:
+                why = "are not known (Nova's API has none; a facts file can tell them)"
+                self.unsettled[host.id] = f"the NUMA cells of {host.service_host} {why}"
+            elif any(cell.detail is None for cell in host.cells):
+                why = "are known without their CPUs and pages"
+                self.unsettled[host.id] = f"the NUMA cells of {host.service_host} {why}"
+        numa = {one.id for one in self.snapshot.instances if one.numa}
+        for migration in self.snapshot.running_migrations:
+            if migration.instance in numa:
+                for end in (migration.source, migration.dest):
+                    if end is not None:
+                        why = f"{migration.instance} is migrating from or to {names[end]}"
+                        self.unsettled.setdefault(end, f"which NUMA cells are free: {why}")
+        for one in self.snapshot.instances:
+            if not one.numa:
+                continue
+            asks = self.asks[one.id]
+            if any(guest.cell is None for guest in one.numa):
+                why = f"on which NUMA cells of {names[one.host]} {one.id} is, is not known"
+                self.unsettled.setdefault(one.host, why)
+            elif asks.cpu_policy != "shared" and any(guest.pinned is None for guest in one.numa):
+                why = f"on which CPUs of {names[one.host]} {one.id} is, is not known"
+                self.unsettled.setdefault(one.host, why)
+            if asks.emulator_isolated:
+                self.emulators.add(one.host)
+
+
+class HostRule(Protocol):
+    """A rule that says which hosts an instance may be on, whatever else is there.
+
+    ``IGNORABLE`` says whether an operator may take the risk of not keeping it.
+    """
+
+    IGNORABLE: bool
+
+    def key(self, view: View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
+        """Return all of the instance and its present host that the answer depends on.
+
+        None when the rule does not concern it: any host will do.
+        """
+
+    def refuses(
+        self, view: View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
+    ) -> str | None:
+        """Say in plain words why the instance, now on ``host``, must not be on ``dest``."""
+
+
+class Relation(Protocol):
+    """A rule about the two ends of a migration alone; it holds for every hop."""
+
+    IGNORABLE: bool
+
+    def key(self, host: cloud.Host) -> Hashable:
+        """Return all of a host that the answer depends on."""
+
+    def refuses(self, view: View, source: cloud.Host, dest: cloud.Host) -> str | None:
+        """Say in plain words why nothing migrates live from ``source`` to ``dest``."""
+
+
+def nova_cell(host: cloud.Host) -> str | None:
+    """Return the Nova cell of a host, None when nobody who knows says it."""
+    if host.cell is None or host.cell.provenance not in ("api", "operator"):
+        return None
+    return host.cell.value
+
+
+def listed(names: list[str] | tuple[str, ...] | set[str] | frozenset[str]) -> str:
+    """Write some names for people, at most five of them."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:5]) + (", ..." if len(ordered) > 5 else "")

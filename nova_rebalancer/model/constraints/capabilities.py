@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host has the capabilities that the flavor asks for, as ``capabilities:cpu_info:vendor``.
+
+Nova: ``filters/compute_capabilities_filter.py``.  Only some of what Nova compares is in its API;
+what is not known of a host counts as missing.
+"""
+
+from collections.abc import Hashable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model.constraints import base
+from nova_rebalancer.model.constraints import extra_specs
+
+IGNORABLE = True
+
+KNOWN = (
+    "cpu_info",
+    "host",
+    "hypervisor_hostname",
+    "hypervisor_type",
+    "hypervisor_version",
+    "nodename",
+    "uuid",
+)
+"""What the API shows of the capabilities."""
+
+BITS = "hw:maxphysaddr_bits"
+
+
+def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
+    """Return what it asks for, None when it asks for no capability."""
+    asked = view.asks[instance.id]
+    return asked if any(_wishes(asked.specs)) else None
+
+
+def refuses(
+    view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
+) -> str | None:
+    """Say which capability the host lacks."""
+    for path, wish in _wishes(view.asks[instance.id].specs):
+        value = _of(dest, path)
+        what = ":".join(path)
+        if value is None:
+            return f"its flavor asks for {what} {wish}, which is not known of {dest.service_host}"
+        if not extra_specs.match(str(value), wish):
+            return f"its flavor asks for {what} {wish}, {dest.service_host} has {value}"
+    return None
+
+
+def _wishes(specs: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
+    for name, wish in specs.items():
+        scope, *path = name.split(":")
+        if name == BITS:
+            yield ["cpu_info", "maxphysaddr", "bits"], f">= {wish}"
+        elif scope == "capabilities" and path:
+            yield path, wish
+        elif not path and name in KNOWN:
+            # A name without a scope is about a capability if there is one of this name.
+            yield [name], wish
+
+
+def _of(host: cloud.Host, path: list[str]) -> Any:
+    value: Any = {
+        "cpu_info": host.cpu_info,
+        "host": host.service_host,
+        "hypervisor_hostname": host.hypervisor_hostname,
+        "hypervisor_type": host.hypervisor_type,
+        "hypervisor_version": host.hypervisor_version,
+        "nodename": host.hypervisor_hostname,
+        "uuid": host.id,
+    }
+    for step in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(step)
+    return value
