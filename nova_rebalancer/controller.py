@@ -66,14 +66,7 @@ class Options:
         UsageError
             If a rule, a host or an instance is named that is not there.
         """
-        settings = base.Settings(
-            frozenset(self.ignored_rules),
-            self.opt_in,
-            frozenset(self.banned_hosts),
-            self.pins,
-            self.bans,
-            self.numa_packing,
-        )
+        settings = base.settings(dataclasses.asdict(self))
         constraints.check(settings, snapshot)
         return settings
 

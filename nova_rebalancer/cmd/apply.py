@@ -258,6 +258,7 @@ def _new_run(
     plan: dict[str, Any], snapshot: "cloud.Snapshot", orders: list["run.Order"], name: str
 ) -> "run.Run":
     """Put the orders before a fresh demo cloud, with the limits the plan reckoned with."""
+    from nova_rebalancer.model.constraints import base
     from nova_rebalancer.sim import cloud
     from nova_rebalancer.sim import run
 
@@ -271,7 +272,8 @@ def _new_run(
     if type(rate_mibps) not in (int, float) or not rate_mibps > 0:
         raise exceptions.InputError(f"{name}: options.migration_rate_mibps: not a number above 0")
     try:
-        return run.Run(cloud.SimCloud(snapshot, float(rate_mibps)), orders, *limits)
+        rules = base.settings(options)
+        return run.Run(cloud.SimCloud(snapshot, float(rate_mibps), rules), orders, *limits)
     except ValueError as error:
         raise exceptions.InputError(f"{name}: migrations: {error}") from error
 

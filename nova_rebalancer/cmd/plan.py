@@ -9,6 +9,7 @@ from typing import Any
 from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import cloud
 from nova_rebalancer.cmd import outcome
+from nova_rebalancer.cmd import rules
 
 LOG = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Plan(outcome.Lister):
             help="write what was read of the cloud here: the same plan can be made of it again",
         )
         cloud.add_scope(parser, "move only instances of this part of the cloud, inside of it")
+        rules.add_options(parser)
         parser.add_argument(
             "--demo-hosts",
             metavar="N",

@@ -58,4 +58,32 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         host_incoming=conf.path.host_incoming,
         demo={"seed": given.demo_seed, "hosts": given.demo_hosts} if given.demo else None,
         scope=tuple(scope.parse(given.scope).texts()),
+        **rules(conf, given),
     )
+
+
+def rules(conf: Any, given: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that are about rules: ``conf`` and what was ``given``, together."""
+    return {
+        "ignored_rules": tuple(sorted({*conf.constraints.ignored_rules, *given.ignore_rule})),
+        "opt_in": conf.constraints.opt_in or given.opt_in,
+        "banned_hosts": tuple(sorted({*conf.constraints.banned_hosts, *given.ban_host})),
+        "pins": _hosts_of("--pin", given.pin),
+        "bans": _hosts_of("--ban", given.ban),
+        "numa_packing": conf.constraints.numa_packing,
+    }
+
+
+def _hosts_of(option: str, texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read INSTANCE=HOST[,HOST] texts; hosts given at several times count together."""
+    found: dict[str, set[str]] = {}
+    for text in texts:
+        # An instance's id has no equals sign, a host may have one.
+        instance, _, names = text.partition("=")
+        hosts = {name.strip() for name in names.split(",")} - {""}
+        if not instance or not hosts:
+            raise exceptions.UsageError(
+                f"{option} {text}: write INSTANCE=HOST or INSTANCE=HOST,HOST"
+            )
+        found.setdefault(instance, set()).update(hosts)
+    return {instance: tuple(sorted(hosts)) for instance, hosts in sorted(found.items())}

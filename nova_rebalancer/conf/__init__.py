@@ -7,11 +7,12 @@ from oslo_config import cfg
 
 from nova_rebalancer.conf import cloud
 from nova_rebalancer.conf import collect
+from nova_rebalancer.conf import constraints
 from nova_rebalancer.conf import fragmentation
 from nova_rebalancer.conf import path
 from nova_rebalancer.conf import planner
 
-GROUPS = (cloud, collect, planner, fragmentation, path)
+GROUPS = (cloud, collect, constraints, planner, fragmentation, path)
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -75,8 +75,10 @@ class Ledger:
         An instance without NUMA topology fits on the empty tuple.  Where Nova chooses, these are
         the cells it chooses now.
         """
-        if not self.has_room(v, h):
-            return None
+        return self.free_cells(v, h) if self.has_room(v, h) else None
+
+    def free_cells(self, v: int, h: int) -> tuple[int, ...] | None:
+        """Return the cells as ``cells_for``, whatever other rules say."""
         if self.numa is not None and self.state.guests_of[v]:
             return self._predicted(v, h)
         for cells in choices(int(self.state.guests_of[v]), int(self.state.cells[h])):

@@ -5,6 +5,7 @@ import collections
 from collections.abc import Hashable
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 from typing import Protocol
 
 from nova_rebalancer.model import asked
@@ -38,6 +39,18 @@ class Settings:
     pins: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     bans: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     numa_packing: bool = False
+
+
+def settings(options: Mapping[str, Any]) -> Settings:
+    """Return the settings that the options of a plan document say."""
+    return Settings(
+        frozenset(options.get("ignored_rules", ())),
+        bool(options.get("opt_in", False)),
+        frozenset(options.get("banned_hosts", ())),
+        options.get("pins", {}),
+        options.get("bans", {}),
+        bool(options.get("numa_packing", False)),
+    )
 
 
 DEFAULTS = Settings()

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rules a plan keeps beside those that always hold."""
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup(
+    "constraints",
+    title="Rules",
+    help="""
+What may be moved, where to, and which rules you know better than Nova's API
+can tell. The documentation has a table of all rules.
+""",
+)
+
+OPTIONS = [
+    cfg.ListOpt(
+        "ignored_rules",
+        default=[],
+        help="""
+Rules that plans do not keep, at your risk.
+
+Nova's API does not show which filters its scheduler has enabled, so plans
+keep to all of them. Name the rules whose filter your scheduler does not
+have when they keep instances where they are for nothing; ``nova-rebalance
+explain`` says which rule that is. A migration that Nova refuses leaves the
+instance where it is. A name that is no rule, or one that always holds, is
+an error.
+""",
+    ),
+    cfg.BoolOpt(
+        "opt_in",
+        default=False,
+        help="""
+Whether only instances that ask for it are moved.
+
+They ask by the metadata ``nova-rebalancer:allow-migration=true`` or the tag
+``nova-rebalancer:move``. Turn it on for the first weeks on a cloud whose
+owners have not been told. An instance that opts out stays in any case.
+""",
+    ),
+    cfg.ListOpt(
+        "banned_hosts",
+        default=[],
+        help="""
+Service hosts that nothing is sent to. What is there may leave.
+
+Use it for hosts that are about to go, or that you do not trust. A host that
+is disabled in Nova neither gets nor loses anything.
+""",
+    ),
+    cfg.BoolOpt(
+        "numa_packing",
+        default=False,
+        help="""
+Nova's ``[compute] packing_host_numa_cells_allocation_strategy``.
+
+It decides on which NUMA cell of a host Nova puts an instance. Set it here
+when it is set there: the plans predict Nova's choice.
+""",
+    ),
+]
