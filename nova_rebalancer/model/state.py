@@ -24,6 +24,7 @@ from nova_rebalancer.model import constraints
 from nova_rebalancer.model import numa
 from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import migratable
+from nova_rebalancer.model.constraints import numa as numa_rule
 
 UNLIMITED = np.int64(1) << 60
 """Capacity of a NUMA cell for a resource it does not count."""
@@ -246,8 +247,8 @@ def build(snapshot: cloud.Snapshot, settings: base.Settings = base.DEFAULTS) -> 
             for resource, amount in amounts.items():
                 demand[v, resource_index[resource + NESTED]] += amount
     guest, guests_of, cells_of = _guests(snapshot, hosts, host_of, resource_index)
-    kind_of, follows = constraints.follows(view)
-    eligibility_of, allowed, excluded = _rules(view, host_of, kind_of, follows)
+    masks = constraints.Masks(view)
+    eligibility_of, allowed, excluded = _rules(view, masks, host_of)
     movable = np.ones(len(snapshot.instances), dtype=bool)
     movable[list(excluded)] = False
     fixed = np.zeros_like(capacity)
@@ -301,8 +302,8 @@ def build(snapshot: cloud.Snapshot, settings: base.Settings = base.DEFAULTS) -> 
         cell_ids=tuple(tuple(cell.id for cell in host.cells) for host in hosts),
         eligibility_of=frozen(eligibility_of),
         allowed=frozen(allowed),
-        kind_of=frozen(kind_of),
-        follows=frozen(follows),
+        kind_of=frozen(masks.kind_of),
+        follows=frozen(masks.follows),
         movable=frozen(movable),
         usable=frozen(np.array([host.usable for host in hosts], dtype=bool)),
         core=frozen(_core(hosts, resource_index)),
@@ -419,11 +420,11 @@ def _guests(
 
 
 def _rules(
-    view: base.View, host_of: arrays.Ints, kind_of: arrays.Ints, follows: arrays.Bools
+    view: base.View, masks: constraints.Masks, host_of: arrays.Ints
 ) -> tuple[arrays.Ints, arrays.Bools, dict[int, migratable.Obstacle]]:
     """Classes of instances that the host rules treat alike, the hosts of each, what stays."""
-    masks = constraints.Masks(view)
     classes: dict[Hashable, int] = {}
+    by_mask: dict[Hashable, int] = {}
     rows: list[arrays.Bools] = []
     eligibility_of = np.zeros(len(view.snapshot.instances), dtype=np.int64)
     excluded: dict[int, migratable.Obstacle] = {}
@@ -432,12 +433,15 @@ def _rules(
     for v, instance in enumerate(view.snapshot.instances):
         h = int(host_of[v])
         host = view.hosts[h]
-        keys = masks.keys(instance, host)
-        e = classes.setdefault((keys, int(kind_of[h])), len(rows))
-        if e == len(rows):
+        keys = masks.keys(instance, host, h)
+        if keys not in classes:
             mask = masks.mask(instance, host, keys)
-            rows.append(mask & follows[kind_of[h]][kind_of])
-        eligibility_of[v] = e
+            # Nova may choose other cells for instances of one size; the rule on them tells which.
+            alike = (mask.tobytes(), numa_rule.key(view, instance, host))
+            classes[keys] = by_mask.setdefault(alike, len(rows))
+            if classes[keys] == len(rows):
+                rows.append(mask)
+        eligibility_of[v] = classes[keys]
         for found in migratable.obstacles(
             view, instance, host, instance.id in migrating, together.get(instance.id)
         ):
@@ -446,13 +450,13 @@ def _rules(
                 break
     allowed = np.array(rows, dtype=bool).reshape(len(rows), len(view.hosts))
     elsewhere = allowed.sum(axis=1)
-    forbidding: dict[tuple[int, int], dict[str, int]] = {}
     for v, instance in enumerate(view.snapshot.instances):
         e, h = int(eligibility_of[v]), int(host_of[v])
         if v not in excluded and elsewhere[e] <= allowed[e, h]:
-            if (e, h) not in forbidding:
-                forbidding[e, h] = constraints.forbidding(view, instance, view.hosts[h])
-            excluded[v] = migratable.nowhere(instance, view.hosts[h], forbidding[e, h])
+            host = view.hosts[h]
+            keys = masks.keys(instance, host, h)
+            forbidding = masks.forbidding(instance, host, keys)
+            excluded[v] = migratable.nowhere(instance, host, forbidding)
     return eligibility_of, allowed, dict(sorted(excluded.items()))
 
 

@@ -8,10 +8,12 @@ request asks it again.  Capacity, anti-affinity groups and what is free of NUMA 
 else is there and are in the ledger; what is not migrated at all is in ``migratable``.
 """
 
-import collections
+from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -73,6 +75,10 @@ IGNORABLE = (
 """What ``--ignore-rule`` takes."""
 
 
+Keys = tuple[int, tuple[Hashable, ...]]
+"""The kind of the host an instance is on, and what the rules ask of both."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refusal:
     """Why an instance must not be on a host: the rule's name and its reason in plain words."""
@@ -112,58 +118,98 @@ def check(settings: base.Settings, snapshot: cloud.Snapshot) -> None:
 
 
 class Masks:
-    """The hosts that the host rules leave to each instance; equal questions are asked once."""
+    """The hosts that the rules leave to each instance; equal questions are asked once.
+
+    Attributes
+    ----------
+    kind_of, follows
+        Kind of each host as the relations see it, (H,), and from which kind (first) to which
+        anything migrates, (K, K).
+    """
 
     def __init__(self, view: base.View) -> None:
         self._view = view
         ignored = view.settings.ignored_rules
         self._rules = {name: rule for name, rule in HOST_RULES.items() if name not in ignored}
         self._known: dict[tuple[str, Hashable], arrays.Bools] = {}
+        # For each rule the hosts that it cannot tell apart: an example of each, and (H,) which.
+        self._alike: dict[str, tuple[list[cloud.Host], arrays.Ints]] = {}
+        relations = {name: rule for name, rule in RELATIONS.items() if name not in ignored}
+        examples, self.kind_of = _groups(
+            view.hosts, lambda host: tuple(rule.key(host) for rule in relations.values())
+        )
+        self._relations = {
+            name: np.array(
+                [[rule.refuses(view, a, b) is None for b in examples] for a in examples], dtype=bool
+            ).reshape(len(examples), len(examples))
+            for name, rule in relations.items()
+        }
+        self.follows = np.ones((len(examples), len(examples)), dtype=bool)
+        for matrix in self._relations.values():
+            self.follows &= matrix
 
-    def keys(self, instance: cloud.Instance, host: cloud.Host) -> tuple[Hashable, ...]:
-        """Return what the answers depend on: instances with the same keys have the same mask."""
-        return tuple(rule.key(self._view, instance, host) for rule in self._rules.values())
+    def keys(self, instance: cloud.Instance, host: cloud.Host, h: int) -> Keys:
+        """Return what the answers depend on: instances with the same keys have the same mask.
 
-    def mask(
-        self, instance: cloud.Instance, host: cloud.Host, keys: tuple[Hashable, ...]
-    ) -> arrays.Bools:
+        ``host`` is where the instance is and ``h`` its position.
+        """
+        keys = [rule.key(self._view, instance, host) for rule in self._rules.values()]
+        return int(self.kind_of[h]), tuple(keys)
+
+    def mask(self, instance: cloud.Instance, host: cloud.Host, keys: Keys) -> arrays.Bools:
         """Return the hosts where ``instance``, now on ``host``, may be, (H,) bool."""
         mask = np.ones(len(self._view.hosts), dtype=bool)
-        for (name, rule), key in zip(self._rules.items(), keys, strict=True):
+        for _, allowed in self._each(instance, host, keys):
+            mask &= allowed
+        return mask
+
+    def forbidding(self, instance: cloud.Instance, host: cloud.Host, keys: Keys) -> dict[str, int]:
+        """Return how many hosts each rule is the first to keep ``instance`` off."""
+        left = np.array([other is not host for other in self._view.hosts], dtype=bool)
+        counts = {}
+        for name, allowed in self._each(instance, host, keys):
+            count = int(np.count_nonzero(left & ~allowed))
+            if count:
+                counts[name] = count
+            left &= allowed
+        return counts
+
+    def _each(
+        self, instance: cloud.Instance, host: cloud.Host, keys: Keys
+    ) -> Iterator[tuple[str, arrays.Bools]]:
+        """Yield each rule that concerns the instance, with the hosts that it allows."""
+        kind, own = keys
+        for name, matrix in self._relations.items():
+            yield name, matrix[kind][self.kind_of]
+        for (name, rule), key in zip(self._rules.items(), own, strict=True):
             if key is None:
                 continue
             known = self._known.get((name, key))
             if known is None:
-                known = self._known[name, key] = np.array(
-                    [
-                        rule.refuses(self._view, instance, host, dest) is None
-                        for dest in self._view.hosts
-                    ],
-                    dtype=bool,
-                )
-            mask &= known
-        return mask
+                if name not in self._alike:
+                    self._alike[name] = _groups(
+                        self._view.hosts, functools.partial(rule.about, self._view)
+                    )
+                examples, which = self._alike[name]
+                answers = [
+                    rule.refuses(self._view, instance, host, dest) is None for dest in examples
+                ]
+                known = self._known[name, key] = np.array(answers, dtype=bool)[which]
+            yield name, known
 
 
-def follows(view: base.View) -> tuple[arrays.Ints, arrays.Bools]:
-    """Return the kind of each host, (H,), and from which to which kind one migrates, (K, K)."""
-    rules = [rule for name, rule in RELATIONS.items() if name not in view.settings.ignored_rules]
-    kinds: dict[Hashable, int] = {}
+def _groups(
+    hosts: Sequence[cloud.Host], key: Callable[[cloud.Host], Hashable]
+) -> tuple[list[cloud.Host], arrays.Ints]:
+    """Return one host of each kind, and the kind of each host, (H,)."""
+    numbers: dict[Hashable, int] = {}
     examples: list[cloud.Host] = []
-    kind_of = np.zeros(len(view.hosts), dtype=np.int64)
-    for h, host in enumerate(view.hosts):
-        kind = kinds.setdefault(tuple(rule.key(host) for rule in rules), len(examples))
-        if kind == len(examples):
+    which = np.zeros(len(hosts), dtype=np.int64)
+    for h, host in enumerate(hosts):
+        which[h] = numbers.setdefault(key(host), len(examples))
+        if which[h] == len(examples):
             examples.append(host)
-        kind_of[h] = kind
-    allowed = np.array(
-        [
-            [all(rule.refuses(view, a, b) is None for rule in rules) for b in examples]
-            for a in examples
-        ],
-        dtype=bool,
-    ).reshape(len(examples), len(examples))
-    return kind_of, allowed
+    return examples, which
 
 
 def violations(
@@ -179,14 +225,3 @@ def violations(
         text = None if name in ignored else relation.refuses(view, host, dest)
         if text is not None:
             yield Refusal(name, text)
-
-
-def forbidding(view: base.View, instance: cloud.Instance, host: cloud.Host) -> dict[str, int]:
-    """Return how many hosts each rule is the first to keep ``instance``, now on ``host``, off."""
-    counts: collections.Counter[str] = collections.Counter()
-    for dest in view.hosts:
-        if dest is not host:
-            first = next(violations(view, instance, host, dest), None)
-            if first is not None:
-                counts[first.rule] += 1
-    return dict(counts)

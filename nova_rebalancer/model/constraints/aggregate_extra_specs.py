@@ -19,9 +19,13 @@ SCOPE = "aggregate_instance_extra_specs"
 
 
 def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
-    """Return what it asks for, None when no extra spec is about aggregates."""
-    asked = view.asks[instance.id]
-    return asked if any(_wishes(asked.specs)) else None
+    """Return the extra specs that are about aggregates, None without any."""
+    return frozenset(_wishes(view.asks[instance.id].specs)) or None
+
+
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the aggregates."""
+    return view.member_of[dest.id]
 
 
 def refuses(

@@ -18,7 +18,9 @@ METADATA = "nova-rebalancer:pin-hosts"
 
 def hosts_in(text: str | None) -> tuple[str, ...]:
     """Return the names in a list separated by commas, sorted."""
-    return tuple(sorted({part.strip() for part in (text or "").split(",")} - {""}))
+    if not text:
+        return ()
+    return tuple(sorted({part.strip() for part in text.split(",")} - {""}))
 
 
 def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
@@ -29,6 +31,11 @@ def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable
     if ids is None and not pins and not owners:
         return None
     return (None if ids is None else frozenset(ids), frozenset(pins), owners)
+
+
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the host."""
+    return dest.id
 
 
 def refuses(

@@ -20,6 +20,11 @@ def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable
     return (bans, owners) if bans or owners or view.settings.banned_hosts else None
 
 
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the host."""
+    return dest.id
+
+
 def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:

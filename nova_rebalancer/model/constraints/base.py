@@ -64,9 +64,13 @@ class View:
     ----------
     aggregates
         Aggregates of each host, by its id.
+    member_of
+        The aggregates of each host as one value, by its id.
     metadata
         For each host id what its aggregates' metadata say: values by key, split at commas as
         Nova's filters do (nova ``scheduler/filters/utils.py``).
+    said
+        Every key of the aggregates' metadata.
     own_aggregates
         Aggregates that tenant isolation is about, by each value of their metadata.
     asks
@@ -104,6 +108,11 @@ class View:
                 said = self.metadata[host]
                 for key, value in aggregate.metadata.items():
                     said.setdefault(key, set()).update(part.strip() for part in value.split(","))
+        number = {id(aggregate): n for n, aggregate in enumerate(snapshot.aggregates)}
+        self.member_of = {
+            host.id: tuple(number[id(one)] for one in self.aggregates[host.id]) for host in hosts
+        }
+        self.said = {key for said in self.metadata.values() for key in said}
         self.cells_told = any(nova_cell(host) is not None for host in hosts)
         self.unsettled: dict[str, str] = {}
         self.emulators: set[str] = set()
@@ -154,6 +163,9 @@ class HostRule(Protocol):
 
         None when the rule does not concern it: any host will do.
         """
+
+    def about(self, view: View, dest: cloud.Host) -> Hashable:
+        """Return all of a destination that the answer depends on."""
 
     def refuses(
         self, view: View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host

@@ -31,9 +31,13 @@ BITS = "hw:maxphysaddr_bits"
 
 
 def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
-    """Return what it asks for, None when it asks for no capability."""
-    asked = view.asks[instance.id]
-    return asked if any(_wishes(asked.specs)) else None
+    """Return the capabilities it asks for, None without any."""
+    return frozenset(_wishes(view.asks[instance.id].specs)) or None
+
+
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the host."""
+    return dest.id
 
 
 def refuses(
@@ -50,19 +54,19 @@ def refuses(
     return None
 
 
-def _wishes(specs: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
+def _wishes(specs: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
     for name, wish in specs.items():
         scope, *path = name.split(":")
         if name == BITS:
-            yield ["cpu_info", "maxphysaddr", "bits"], f">= {wish}"
+            yield ("cpu_info", "maxphysaddr", "bits"), f">= {wish}"
         elif scope == "capabilities" and path:
-            yield path, wish
+            yield tuple(path), wish
         elif not path and name in KNOWN:
             # A name without a scope is about a capability if there is one of this name.
-            yield [name], wish
+            yield (name,), wish
 
 
-def _of(host: cloud.Host, path: list[str]) -> Any:
+def _of(host: cloud.Host, path: tuple[str, ...]) -> Any:
     value: Any = {
         "cpu_info": host.cpu_info,
         "host": host.service_host,

@@ -14,9 +14,14 @@ IGNORABLE = True
 
 
 def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
-    """Return what it asks for, None without image properties."""
-    asked = view.asks[instance.id]
-    return asked if asked.properties else None
+    """Return the properties that some aggregate speaks of, None without any."""
+    properties = view.asks[instance.id].properties
+    return frozenset((name, properties[name]) for name in view.said & properties.keys()) or None
+
+
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the aggregates."""
+    return view.member_of[dest.id]
 
 
 def refuses(

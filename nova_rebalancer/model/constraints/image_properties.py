@@ -31,10 +31,21 @@ _OPERATORS = {
 
 def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
     """Return what it asks for and the kind of its host, None when it asks for none of it."""
-    asked = view.asks[instance.id]
-    if not any(asked.properties.get(name) for name in (*KINDS, VERSION, BITS)):
+    properties = view.asks[instance.id].properties
+    wishes = tuple(properties.get(name) for name in (*KINDS, VERSION, BITS))
+    if not any(wishes):
         return None
-    return (asked, host.hypervisor_type, host.cpu_info.get("arch"))
+    return (wishes, host.hypervisor_type, host.cpu_info.get("arch"))
+
+
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return kind and version of the hypervisor, and what counts of the CPU."""
+    return (
+        dest.hypervisor_type,
+        dest.hypervisor_version,
+        dest.cpu_info.get("arch"),
+        _bits(dest),
+    )
 
 
 def refuses(

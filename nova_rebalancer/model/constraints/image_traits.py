@@ -18,6 +18,11 @@ def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable
     return view.asks[instance.id].image_traits.intersection(host.traits) or None
 
 
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the traits."""
+    return frozenset(dest.traits)
+
+
 def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:

@@ -17,6 +17,11 @@ def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable
     return instance.pinned_az or None
 
 
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the zone."""
+    return dest.az
+
+
 def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:

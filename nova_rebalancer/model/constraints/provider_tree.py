@@ -19,6 +19,13 @@ def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable
     return tuple(sorted((amounts, traits) for amounts, traits in _uses(instance, host))) or None
 
 
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the nested providers."""
+    return tuple(
+        (frozenset(one.traits), frozenset(one.inventories.items())) for one in dest.providers
+    )
+
+
 def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:

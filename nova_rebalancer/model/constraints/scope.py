@@ -14,6 +14,11 @@ def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable
     return ()
 
 
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the host."""
+    return dest.id
+
+
 def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:

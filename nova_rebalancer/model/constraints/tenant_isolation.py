@@ -19,6 +19,11 @@ def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable
     return (instance.project,)
 
 
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the aggregates."""
+    return view.member_of[dest.id]
+
+
 def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:

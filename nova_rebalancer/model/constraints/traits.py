@@ -19,6 +19,11 @@ def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable
     return (asked.required, asked.forbidden) if asked.required or asked.forbidden else None
 
 
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the traits."""
+    return frozenset(dest.traits)
+
+
 def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:

@@ -17,6 +17,11 @@ def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable
     return tuple(sorted(instance.allocations.items())) or None
 
 
+def about(view: base.View, dest: cloud.Host) -> Hashable:
+    """Return the inventories."""
+    return frozenset(dest.inventories.items())
+
+
 def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:
