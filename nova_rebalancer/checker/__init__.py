@@ -11,7 +11,8 @@ each in the order of ``migrations``: what one migration may do at all, then the 
 then what may be in flight together, then the objective.
 
 ``format``
-    The plan is not JSON, breaks the schema, or is of another version.
+    The plan is not JSON, breaks the schema, or is of another version; its options ignore a rule
+    that is none or must not be ignored, or have a scope that is none.
 ``snapshot_mismatch``
     ``snapshot_sha256``, ``cloud``, ``region``, ``snapshot_taken_at`` or ``numa_choice`` is not
     the snapshot's.
@@ -34,29 +35,40 @@ then what may be in flight together, then the objective.
 ``order``
     A migration stands before one it depends on, has no greater wave than it, starts before its
     end or ends before its own start; hops of one instance do not wait for each other; ``role``
-    is not ``direct`` for the last hop of an instance and ``bypass`` for the others.
+    is not ``direct`` for the last hop of an instance and ``bypass`` for the others.  Where Nova
+    chooses NUMA cells: a migration of an instance with a topology does not wait for an earlier
+    one that brings such an instance to its destination or takes one from there, or that brings
+    one to its source.
 ``same_host``
     ``source`` and ``dest`` are one.
 ``not_migratable``
-    The instance does not allow migration, is locked, busy (task state), migrating already,
-    neither ACTIVE nor PAUSED, without allocations or with some from nested providers, on a host
-    that is disabled, down or not read whole, or listed in ``excluded``.
+    The instance is listed in ``excluded``, or stays for one of these reasons, which the detail
+    begins with: ``out_of_scope``, ``opted_out``, ``not_opted_in``, ``host_not_usable``,
+    ``migrating``, ``task_state``, ``status``, ``power_state``, ``locked``, ``no_allocations``,
+    ``encrypted_memory``, ``vtpm``, ``accelerator``, ``persistent_memory``, ``pci_devices``*,
+    ``special_ports``*, ``nested_resources``*, ``scheduler_hints``*, ``numa_unknown``.
 ``wrong_source``
     ``source`` (or ``source_provider``) is not where the snapshot or the instance's previous hop
     leaves it.
 ``not_allowed``
-    ``dest`` is disabled, down or not read whole, outside ``allowed_hosts``, in another
-    availability zone (none equals only none), without inventory of something the instance takes,
-    or its ``min_unit``, ``max_unit`` or ``step_size`` refuses the amount.
+    ``dest`` is refused by a rule, which the detail begins with.  Against where the instance was
+    at the start: ``usable``, ``scope``, ``allowed_hosts``, ``banned_hosts``, ``pinned_zone``,
+    ``keep_zone``*, ``units``, ``tenant_isolation``*, ``aggregate_extra_specs``*,
+    ``image_isolation``*, ``flavor_isolation``*, ``isolated_traits``*, ``traits``,
+    ``image_traits``*, ``image_properties``*, ``capabilities``*, ``provider_tree``*.  Against
+    ``source``: ``cell``*, ``hypervisor``, ``cpu``*.
 ``numa``
     ``source_numa`` is not where the guest cells are; ``dest_numa`` is null for an instance with
     a NUMA topology or not null for one without, does not name as many different cells of the
     destination as there are guest cells, or the destination's cells are unknown or no more than
-    inferred; a host cell would be charged above its capacity.
+    inferred; a host cell would be charged above its capacity (where the planner chooses cells),
+    or Nova would take others than ``dest_numa``, none, or another page size, or what its choice
+    depends on is not known (where Nova does).
 ``affinity``
     A member of an affinity group of two or more goes where no member is that stays.
 ``capacity``
-    A host or shared pool would be charged above its Placement capacity.
+    A host, a shared pool or the nested providers of a host together would be charged above
+    their Placement capacity.
 ``anti_affinity``
     More members of an anti-affinity group than ``max_server_per_host`` on one host.
 ``objective``
@@ -64,10 +76,13 @@ then what may be in flight together, then the objective.
     them, ``gap`` is not (after - bound) / \\|after\\|, ``status`` contradicts the numbers, or the
     objective is one that this checker cannot compute.
 
-``capacity``, ``numa`` for cells and ``anti_affinity`` hold for *every* set of confirmed
-migrations closed under dependencies and *every* set in flight whose dependencies are confirmed,
-with an instance in flight charged on both hosts, and beside what Placement holds for anything but
-the instances.  What the snapshot itself overfills is no violation until something arrives there.
+The options of a plan may name those with a * as ``ignored_rules``: an operator takes the risk.
+
+``capacity``, ``numa`` for cells that the planner chooses, and ``anti_affinity`` hold for *every*
+set of confirmed migrations closed under dependencies and *every* set in flight whose dependencies
+are confirmed, with an instance in flight charged on both hosts, and beside what Placement holds
+for anything but the instances.  What the snapshot itself overfills is no violation until
+something arrives there.
 """
 
 import dataclasses
@@ -79,6 +94,7 @@ from nova_rebalancer.checker import documents
 from nova_rebalancer.checker import facts
 from nova_rebalancer.checker import flight
 from nova_rebalancer.checker import goal
+from nova_rebalancer.checker import options
 from nova_rebalancer.checker import rules
 
 KINDS = (
@@ -163,14 +179,16 @@ def check(snapshot: bytes, plan: bytes, *, snapshot_name: str = "snapshot") -> V
 def _replay(cloud: facts.Cloud, data: bytes) -> str:
     """Raise Broken at the first violation, else return one line on what was checked."""
     plan = documents.read_plan(data)
+    given = options.read(plan)
     rules.same_snapshot(cloud, plan)
     rules.whole(cloud)
     rules.names(cloud, plan)
     depends_on = rules.dependencies(plan)
     rules.limit(plan)
     rules.stated_order(plan, depends_on)
-    hops = rules.hops(cloud, plan)
+    hops = rules.hops(cloud, plan, given)
     rules.chains(plan, depends_on)
+    rules.numa_order(cloud, plan, hops, depends_on)
     load = facts.load(cloud, cloud.placement)
     _in_flight(cloud, plan, hops, depends_on, load)
     final = dict(cloud.placement)
@@ -199,6 +217,11 @@ def _in_flight(
     for position, hop in enumerate(hops):
         here = facts.charges(cloud, hop.instance, hop.source)
         there = facts.charges(cloud, hop.instance, hop.dest)
+        if cloud.document["numa_choice"] == "nova":
+            # Replaying the list in its order has judged the cells, by Nova's own rules.
+            here, there = (
+                {k: v for k, v in one.items() if k[0] != "cell"} for one in (here, there)
+            )
         # What is charged on both sides is a shared pool: the move costs it nothing.
         for limit in there.keys() - here.keys():
             arrivals.setdefault(limit, {})[position] = there[limit]

@@ -5,6 +5,7 @@ Everything that can be full is a *limit*, a tuple whose first word tells what it
 
     ("host", host id, resource)         a host's own inventory
     ("pool", pool id, resource)         a shared inventory
+    ("nested", host id, resource)       the inventories of a host's nested providers together
     ("cell", host id, cell, resource)   a NUMA cell of a host
     ("group", group id, host id)        members of an anti-affinity group on one host
 
@@ -25,14 +26,13 @@ Limit = tuple[str | int, ...]
 KIND_OF: Mapping[str | int, str] = {
     "host": "capacity",
     "pool": "capacity",
+    "nested": "capacity",
     "cell": "numa",
     "group": "anti_affinity",
 }
 """The rule that a full limit violates."""
 
 KIND_ORDER: tuple[str | int, ...] = tuple(KIND_OF)
-
-MIGRATABLE_STATUSES = ("ACTIVE", "PAUSED")
 
 RELIABLE = ("api", "operator")
 """Who may say what NUMA cells a host has; what was inferred from guests may be a part of them."""
@@ -66,6 +66,10 @@ class Host:
         Capacity of each NUMA cell by its id; empty when the cells are not known.
     listed
         The cell ids that the document gives, known or not.
+    nested
+        Capacity of the nested providers together, by resource.
+    entry
+        The host in the document.
     """
 
     id: str
@@ -76,6 +80,8 @@ class Host:
     rows: Mapping[str, Limit]
     cells: Mapping[int, Mapping[str, int]]
     listed: frozenset[int]
+    nested: Mapping[str, int]
+    entry: documents.Document
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,21 +90,24 @@ class Instance:
 
     Attributes
     ----------
-    fixed
-        Why it is not migrated; empty when it may be.
+    nested
+        What it takes from nested providers, by resource.
     guests
         What each guest NUMA cell takes; None without a NUMA topology.
     allowed
         Ids of hosts it may be on; None: any.
+    entry
+        The instance in the document.
     """
 
     id: str
-    fixed: str
     allocations: Mapping[str, int]
+    nested: Mapping[str, int]
     guests: tuple[Mapping[str, int], ...] | None
     allowed: frozenset[str] | None
     exclusive: tuple[str, ...]
     together: tuple[str, ...]
+    entry: documents.Document
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,8 +126,10 @@ class Cloud:
     ----------
     pools
         Inventories of each pool by resource.
+    ends
+        Ids of the hosts at the ends of its running migrations, by instance that has some.
     also_at
-        Ids of other hosts where running migrations charge an instance.
+        Of these those where it is not.
     fixed
         What is charged whatever moves: the far ends of running migrations, and what Placement
         holds for anything but the instances.
@@ -135,6 +146,7 @@ class Cloud:
     by_service: Mapping[str, Host]
     instances: Mapping[str, Instance]
     placement: Mapping[str, Place]
+    ends: Mapping[str, frozenset[str]]
     also_at: Mapping[str, frozenset[str]]
     fixed: Mapping[Limit, int]
     groups: Mapping[str, frozenset[str]]
@@ -153,6 +165,9 @@ def _charges(
     for resource, amount in instance.allocations.items():
         if amount and resource in host.rows:
             charged[host.rows[resource]] = amount
+    for resource, amount in instance.nested.items():
+        if amount and resource in host.nested:
+            charged["nested", host.id, resource] = amount
     guests = () if cells is None else zip(cells, instance.guests or (), strict=True)
     for cell, guest in guests:
         if cell is None or cell not in host.cells:
@@ -174,6 +189,8 @@ def capacity(cloud: Cloud, limit: Limit) -> int:
         return cloud.hosts[str(owner)].cells[int(rest[0])][str(rest[1])]
     if what == "pool":
         return cloud.pools[str(owner)][str(rest[0])].capacity
+    if what == "nested":
+        return cloud.hosts[str(owner)].nested[str(rest[0])]
     return cloud.hosts[str(owner)].inventories[str(rest[0])].capacity
 
 
@@ -197,6 +214,8 @@ def describe(cloud: Cloud, limit: Limit) -> str:
     name = cloud.hosts[str(owner)].name
     if what == "cell":
         return f'host "{name}" NUMA cell {rest[0]} {rest[1]}'
+    if what == "nested":
+        return f'host "{name}" {rest[0]} of nested providers'
     return f'host "{name}" {rest[0]}'
 
 
@@ -262,21 +281,20 @@ def _cloud(document: documents.Document, sha256: str) -> Cloud:
         for member in groups[group["id"]]:
             lists[member].append(group["id"])
     running = _running(document, hosts, entries)
-    migrating = {end.instance for end in running}
     instances: dict[str, Instance] = {}
     placement: dict[str, Place] = {}
     for i, entry in entries.items():
-        instance, place = _instance(entry, hosts, ["instances", i], entry["id"] in migrating)
+        instance, place = _instance(entry, hosts, ["instances", i])
         instances[instance.id] = dataclasses.replace(
             instance,
             exclusive=tuple(exclusive[instance.id]),
             together=tuple(together[instance.id]),
         )
         placement[instance.id] = place
-    also_at: dict[str, frozenset[str]] = {}
+    ends: dict[str, frozenset[str]] = {}
     for end in running:
-        if end.host not in (None, placement[end.instance].host):
-            also_at[end.instance] = also_at.get(end.instance, frozenset()) | {str(end.host)}
+        known = frozenset() if end.host is None else frozenset({end.host})
+        ends[end.instance] = ends.get(end.instance, frozenset()) | known
     return Cloud(
         document=document,
         sha256=sha256,
@@ -285,7 +303,8 @@ def _cloud(document: documents.Document, sha256: str) -> Cloud:
         by_service=by_service,
         instances=instances,
         placement=placement,
-        also_at=also_at,
+        ends=ends,
+        also_at={name: these - {placement[name].host} for name, these in ends.items()},
         fixed=_fixed_load(document, hosts, instances, placement, running),
         groups=groups,
         most_per_host=most,
@@ -301,17 +320,32 @@ def _inventories(entry: documents.Document, path: list[str | int]) -> dict[str, 
                 [*path, "inventories", resource],
                 f'"{entry["id"]}" has negative capacity (total {total}, reserved {reserved})',
             )
-        largest = values.get("max_unit")
-        found[resource] = Inventory(
-            # Placement refuses used + asked > (total - reserved) * ratio: for whole amounts
-            # the largest that passes is the floor.
-            capacity=math.floor((total - reserved) * values.get("allocation_ratio", 1.0)),
-            total=total,
-            min_unit=int(values.get("min_unit", 1)),
-            max_unit=None if largest is None else int(largest),
-            step_size=int(values.get("step_size", 1)),
-        )
+        found[resource] = inventory(values)
     return found
+
+
+def inventory(values: documents.Document) -> Inventory:
+    """Return an inventory of the document."""
+    total, reserved = int(values["total"]), int(values.get("reserved", 0))
+    largest = values.get("max_unit")
+    return Inventory(
+        # Placement refuses used + asked > (total - reserved) * ratio: for whole amounts the
+        # largest that passes is the floor.
+        capacity=math.floor((total - reserved) * values.get("allocation_ratio", 1.0)),
+        total=total,
+        min_unit=int(values.get("min_unit", 1)),
+        max_unit=None if largest is None else int(largest),
+        step_size=int(values.get("step_size", 1)),
+    )
+
+
+def units(offered: Inventory, amount: int) -> str | None:
+    """Say why Placement refuses an amount for its size, however much is free."""
+    if amount < offered.min_unit:
+        return f"has min_unit {offered.min_unit}"
+    if offered.max_unit is not None and amount > offered.max_unit:
+        return f"has max_unit {offered.max_unit}"
+    return f"has step_size {offered.step_size}" if amount % offered.step_size else None
 
 
 def _host(
@@ -341,6 +375,10 @@ def _host(
     listed = frozenset(cells)
     if numa and numa["provenance"] not in RELIABLE:
         cells = {}
+    nested: collections.Counter[str] = collections.Counter()
+    for i, provider in enumerate(entry.get("providers", ())):
+        for resource, offered in _inventories(provider, [*path, "providers", i]).items():
+            nested[resource] += offered.capacity
     unusable = ""
     if entry.get("status", "enabled") != "enabled":
         unusable = "disabled"
@@ -357,6 +395,8 @@ def _host(
         rows=rows,
         cells=cells,
         listed=listed,
+        nested=nested,
+        entry=entry,
     )
 
 
@@ -364,7 +404,6 @@ def _instance(
     entry: documents.Document,
     hosts: Mapping[str, Host],
     path: list[str | int],
-    migrating: bool,
 ) -> tuple[Instance, Place]:
     name, host_id = entry["id"], entry["host"]
     host = hosts.get(host_id)
@@ -377,6 +416,9 @@ def _instance(
                 [*path, "allowed_hosts"], f'"{name}" may be on unknown host "{other}"'
             )
     allocations = _amounts(entry["allocations"])
+    nested: collections.Counter[str] = collections.Counter()
+    for amounts in entry.get("nested", {}).values():
+        nested.update(_amounts(amounts))
     topology = entry.get("numa")
     guests: tuple[Mapping[str, int], ...] | None = None
     cells: tuple[int | None, ...] | None = None
@@ -387,12 +429,13 @@ def _instance(
     return (
         Instance(
             id=name,
-            fixed=_fixed(entry, host, migrating),
             allocations=allocations,
+            nested=nested,
             guests=guests,
             allowed=None if allowed is None else frozenset(allowed),
             exclusive=(),
             together=(),
+            entry=entry,
         ),
         Place(host_id, cells),
     )
@@ -427,28 +470,6 @@ def _topology(
                 f'guest cells of "{name}" take {asked} {resource}, '
                 f"its allocation is {allocations.get(resource, 0)}",
             )
-
-
-def _fixed(entry: documents.Document, host: Host, migrating: bool) -> str:
-    """Say why an instance is not migrated; empty when it may be."""
-    status, task_state = entry.get("status", "ACTIVE"), entry.get("task_state")
-    if not entry.get("allow_migration", True):
-        return "does not allow migration"
-    if host.unusable:
-        return f'is on host "{host.name}", which is {host.unusable}'
-    if status not in MIGRATABLE_STATUSES:
-        return f"is {status}, not {' or '.join(MIGRATABLE_STATUSES)}"
-    if task_state is not None:
-        return f'is busy (task state "{task_state}")'
-    if entry.get("locked", False):
-        return "is locked"
-    if not entry["allocations"]:
-        return f'has no allocations on host "{host.name}": how large it is, is not known'
-    if entry.get("vnic_types"):
-        return f"has ports of the types {', '.join(entry['vnic_types'])}"
-    if entry.get("nested"):
-        return f'has allocations from nested providers of host "{host.name}"'
-    return "is being migrated already" if migrating else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -507,7 +528,9 @@ def _fixed_load(
         if end.host is None or end.host == placement[end.instance].host:
             continue
         if end.allocations is not None:
-            instance = dataclasses.replace(instance, allocations=end.allocations)
+            # Who has nothing there has nothing on nested providers either; else it is not told.
+            nested = instance.nested if end.allocations else {}
+            instance = dataclasses.replace(instance, allocations=end.allocations, nested=nested)
         # Which cells it takes there is not known: they are not charged.
         for limit, amount in _charges(instance, hosts[end.host], None).items():
             far[end.instance][limit] = max(amount, far[end.instance].get(limit, 0))

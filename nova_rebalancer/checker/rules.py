@@ -6,8 +6,13 @@ import dataclasses
 import graphlib
 
 from nova_rebalancer.checker import broken
+from nova_rebalancer.checker import case
 from nova_rebalancer.checker import documents
 from nova_rebalancer.checker import facts
+from nova_rebalancer.checker import migratable
+from nova_rebalancer.checker import numa
+from nova_rebalancer.checker import options
+from nova_rebalancer.checker import placing
 
 CLOCK_TOLERANCE_S = 1e-6
 """Estimates are rounded when written."""
@@ -163,8 +168,11 @@ def stated_order(plan: documents.Document, depends_on: Sequence[Sequence[int]]) 
                 raise broken.Broken("order", name, f"{what}; it depends on that")
 
 
-def hops(cloud: facts.Cloud, plan: documents.Document) -> list[Hop]:
+def hops(cloud: facts.Cloud, plan: documents.Document, given: options.Options) -> list[Hop]:
     """Walk through the list: where each migration starts and ends, and that it may."""
+    replay = None
+    if cloud.document["numa_choice"] == "nova":
+        replay = numa.Replay(cloud, given.packing)
     at = dict(cloud.placement)
     moved = {migration["instance"] for migration in plan["migrations"]}
     excluded = {entry["instance"]: entry["reason"]["text"] for entry in plan["excluded"]}
@@ -174,15 +182,24 @@ def hops(cloud: facts.Cloud, plan: documents.Document) -> list[Hop]:
         source, dest = (cloud.by_service[migration[end]] for end in ("source", "dest"))
         if source is dest:
             raise _broken("same_host", migration, f'source and dest are host "{source.name}"')
-        if instance.fixed:
-            raise _broken("not_migratable", migration, instance.fixed)
+        refused = migratable.refusal(cloud, given, instance)
+        if refused is not None:
+            raise _broken("not_migratable", migration, refused.why, refused.code)
         if instance.id in excluded:
             raise _broken(
                 "not_migratable", migration, f"the plan excludes it: {excluded[instance.id]}"
             )
         _source(cloud, migration, at[instance.id])
-        _allowed(cloud, migration, instance, dest)
+        home = cloud.hosts[cloud.placement[instance.id].host]
+        forbidden = placing.forbidden(case.Case(cloud, given, instance, home, dest), source)
+        if forbidden is not None:
+            rule, why = forbidden
+            raise _broken("not_allowed", migration, why, rule)
         place = facts.Place(dest.id, _cells(migration, instance, dest))
+        if replay is not None and place.cells is not None:
+            wrong = replay.move(instance, source, dest, migration["dest_numa"])
+            if wrong is not None:
+                raise _broken("numa", migration, wrong)
         _together(cloud, migration, instance, dest, moved)
         found.append(Hop(instance.id, at[instance.id], place))
         at[instance.id] = place
@@ -212,6 +229,27 @@ def chains(plan: documents.Document, depends_on: Sequence[Sequence[int]]) -> Non
                 f'does not depend on its previous hop "{migrations[before]["id"]}"',
             )
         previous[instance] = i
+
+
+def numa_order(
+    cloud: facts.Cloud,
+    plan: documents.Document,
+    found: Sequence[Hop],
+    depends_on: Sequence[Sequence[int]],
+) -> None:
+    """What Nova's choice of NUMA cells depends on has happened before, or happens after."""
+    if cloud.document["numa_choice"] != "nova":
+        return
+    moves = [None if hop.dest.cells is None else (hop.source.host, hop.dest.host) for hop in found]
+    wrong = numa.disorder(moves, depends_on)
+    if wrong is not None:
+        migration, earlier = (plan["migrations"][position] for position in wrong)
+        raise _broken(
+            "order",
+            migration,
+            f'does not depend on "{earlier["id"]}", which changes what is in the NUMA cells of a '
+            f'host that "{migration["id"]}" changes too',
+        )
 
 
 def _comes_before(early: int, late: int, depends_on: Sequence[Sequence[int]]) -> bool:
@@ -250,44 +288,6 @@ def _source(cloud: facts.Cloud, migration: documents.Document, at: facts.Place) 
             f"source_numa is {_text(migration['source_numa'])}, the instance is on cells "
             f'{_text(cells)} of host "{host.name}" then',
         )
-
-
-def _allowed(
-    cloud: facts.Cloud,
-    migration: documents.Document,
-    instance: facts.Instance,
-    dest: facts.Host,
-) -> None:
-    """The instance may be on the destination whatever else is there."""
-    why = None
-    zone = cloud.hosts[cloud.placement[instance.id].host].az
-    if dest.unusable:
-        why = f'dest "{dest.name}" is {dest.unusable}'
-    elif instance.allowed is not None and dest.id not in instance.allowed:
-        why = f'dest "{dest.name}" is not in its allowed_hosts'
-    elif dest.az != zone:
-        why = (
-            f'dest "{dest.name}" is in availability zone {_text(dest.az)}, '
-            f"the instance is in {_text(zone)}"
-        )
-    if why is not None:
-        raise _broken("not_allowed", migration, why)
-    for resource, amount in instance.allocations.items():
-        inventory = dest.inventories.get(resource)
-        if not amount:
-            continue
-        if inventory is None:
-            why = "has no inventory of it"
-        elif amount < inventory.min_unit:
-            why = f"has min_unit {inventory.min_unit}"
-        elif inventory.max_unit is not None and amount > inventory.max_unit:
-            why = f"has max_unit {inventory.max_unit}"
-        elif amount % inventory.step_size:
-            why = f"has step_size {inventory.step_size}"
-        if why is not None:
-            raise _broken(
-                "not_allowed", migration, f'takes {amount} {resource}; dest "{dest.name}" {why}'
-            )
 
 
 def _cells(
@@ -339,8 +339,11 @@ def _together(
             )
 
 
-def _broken(kind: str, migration: documents.Document, why: str) -> broken.Broken:
-    return broken.Broken(kind, migration["id"], f'instance "{migration["instance"]}": {why}')
+def _broken(
+    kind: str, migration: documents.Document, why: str, rule: str | None = None
+) -> broken.Broken:
+    detail = f'instance "{migration["instance"]}": {why}'
+    return broken.Broken(kind, migration["id"], f"{rule}: {detail}" if rule else detail)
 
 
 def _text(value: object) -> str:

@@ -54,11 +54,8 @@ class Explain(outcome.Lister):
         conf = settings.load(self.app_args.config_file)
         snapshot, _ = document.load(parsed_args.snapshot)
         options = controller.Options(**settings.rules(conf, parsed_args))
-        found = explanation.explain(
-            snapshot,
-            explanation.find(snapshot, parsed_args.instance),
-            options.settings(snapshot),
-        )
+        instance = explanation.find(snapshot, parsed_args.instance)
+        found = explanation.Explainer(snapshot, options.settings(snapshot)).of(instance)
         name = found.instance.name or found.instance.id
         print(f"{name} ({found.instance.id}) is on {found.host.service_host}", file=self.app.stderr)
         for obstacle in found.obstacles:

@@ -1,35 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A snapshot without the names in it, to show to others."""
+"""A snapshot without the names in it, to show to others.
 
+What decides about a plan is kept where it is made of numbers and of words of Nova's.  Free text
+decides, too: owners' pins, projects and flavors that aggregates are for, extra specs that are
+compared with metadata or capabilities, image properties.  It is dropped, and its effect is written
+down instead: the hosts that it keeps an instance off get an invented trait, and the instance
+forbids that trait.  That says nothing of the text, is true of every rule that reads some, and
+stays short where most instances are concerned, as ``allowed_hosts`` of each would not.
+"""
+
+import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Set
 import hashlib
 import hmac
+import json
 import re
 from typing import Any
 
-# Extra specs whose keys and values are words of Nova, not of the operator.
-_KEPT_EXTRA_SPECS = frozenset(
+from nova_rebalancer.collect import document
+from nova_rebalancer.model import asked
+from nova_rebalancer.model import state
+from nova_rebalancer.model.constraints import base
+from nova_rebalancer.model.constraints import migratable
+
+# Extra specs and image properties whose values are words of Nova, not of the operator: those that
+# ``model.asked`` reads, whose effect is more than a set of hosts (how CPUs and pages are chosen,
+# what makes an instance stay), and those that become standard traits.
+_KEPT_ASKED = frozenset(
     {
         "hw:cpu_policy",
         "hw:cpu_thread_policy",
+        "hw:emulator_threads_policy",
+        "hw:maxphysaddr_mode",
+        "hw:mem_encryption",
         "hw:mem_page_size",
         "hw:numa_nodes",
         "hw:pci_numa_affinity_policy",
-    }
-)
-
-# Image properties of the same kind: those of CPUs and memory, and those that nova's
-# scheduler/request_filter.py turns into traits a host must have.
-_KEPT_IMAGE_PROPERTIES = frozenset(
-    {
+        "hw:tpm_model",
+        "hw:tpm_secret_security",
+        "hw:tpm_version",
+        "hw:virtio_packed_ring",
         "hw_architecture",
         "hw_cdrom_bus",
         "hw_cpu_policy",
         "hw_cpu_thread_policy",
         "hw_disk_bus",
         "hw_emulation_architecture",
+        "hw_firmware_stateless",
         "hw_machine_type",
+        "hw_maxphysaddr_mode",
         "hw_mem_encryption",
         "hw_mem_page_size",
         "hw_numa_nodes",
@@ -39,7 +60,46 @@ _KEPT_IMAGE_PROPERTIES = frozenset(
         "hw_vif_model",
         "hw_video_model",
         "hw_viommu_model",
+        "hw_virtio_packed_ring",
+        "os:secure_boot",
+        "os_secure_boot",
     }
+)
+
+# Extra specs that keep an instance where it is, whatever they name, and the kind of that name.
+_NAMING_SPECS = {
+    "accel:device_profile": "profile",
+    "hw:pmem": "pmem",
+    "pci_passthrough:alias": "alias",
+}
+
+# Traits and resources that are asked for, in a granular request or not.
+_REQUEST = re.compile("(trait|resources)([a-zA-Z0-9_-]{1,64})?:([A-Z0-9_]+)")
+
+# Rules about nothing that is dropped: on the new document they say what they say on the original.
+_RULES_WITHOUT_TEXT = frozenset(
+    {
+        "cell",
+        "cpu",
+        "hypervisor",
+        "image_traits",
+        "keep_zone",
+        "numa",
+        "pinned_zone",
+        "provider_tree",
+        "scope",
+        "units",
+        "usable",
+    }
+)
+
+_CELL_DETAIL = (
+    "shared_cpus",
+    "dedicated_cpus",
+    "siblings",
+    "memory_mib",
+    "pages",
+    "pci_devices",
 )
 
 # Who a consumer that Placement charges on a host is, by why it does.
@@ -47,22 +107,28 @@ _CONSUMERS = {"elsewhere": "instance", "migration": "migration", "unknown": "con
 
 
 def anonymise(snapshot: dict[str, Any], key: bytes | None = None) -> dict[str, Any]:
-    """Replace every name in a snapshot by a pseudonym; plans stay as good as they were.
+    """Replace every name in a snapshot by a pseudonym; plans stay what they were.
+
+    With the same options the result has the same plan: the same instances stay, for the same
+    reasons, and the others may go to the same hosts.  One thing is lost: ``--ignore-rule`` with a
+    rule about text that was dropped has no effect, for the invented traits hold all the same.
 
     Replaced, the same name by the same pseudonym at all its places: the cloud, region, ids,
     service hosts and hypervisor names of hosts, refused ones included, nested providers, pools,
     AZs (those asked for too), racks, Nova cells, power zones, migration links, aggregates, ids of
     instances, also those outside, of server groups, migrations, images, volumes and of whatever
     else Placement charges, projects, ids and names of flavors, custom traits and custom resource
-    classes.
+    classes, also those asked for, features of CPUs, names of PCI aliases, device profiles and
+    persistent memory.
 
-    Dropped: names of instances and server groups, metadata, tags, scheduler hints, reasons for
-    disabling, locking and refusing, other extra specs than five ``hw:`` ones, image properties
-    but those ``hw_`` ones that decide where an instance may be, of ``cpu_info`` all but vendor,
-    model and architecture, the text of what is missing, ``collected``, ``meta``.
+    Dropped: names of instances and server groups, metadata, tags and scheduler hints but that
+    there is one which keeps an instance where it is or opts in, reasons for disabling, locking and
+    refusing, of extra specs and image properties all but traits and a few words of Nova's, of
+    ``cpu_info`` all but vendor, model, architecture and features, the text of what is missing,
+    ``collected``, ``meta``.
 
-    Kept: every amount, capacity, NUMA layout and measured use, states, standard traits and
-    resource classes, types of hypervisors, migrations and ports, policies, provenances,
+    Kept: every amount, capacity, NUMA layout, pinned CPU and measured use, states, standard traits
+    and resource classes, types of hypervisors, migrations and ports, policies, provenances,
     ``allow_migration`` and ``locked``, why Placement charges what is no instance here, the order
     of the lists, ``taken_at``, ``launched_at`` and ``updated_at``.  Someone who knows the cloud
     may recognise it by these; times and sizes are what a plan is made of.
@@ -74,21 +140,74 @@ def anonymise(snapshot: dict[str, Any], key: bytes | None = None) -> dict[str, A
     key
         None numbers the names in the order they occur (``host-0001``).  A secret key makes
         pseudonyms out of the names by HMAC (``host-3f9a0c12de71``), so that several snapshots of
-        one cloud can be compared; whoever has the key can test a guessed name.
+        one cloud can be compared; whoever has the key can test a guessed name.  The invented
+        traits are numbered anew in each document.
 
     Returns
     -------
     dict
         The new document.  The map from names to pseudonyms is not kept anywhere.
+
+    Raises
+    ------
+    InputError
+        If ``snapshot`` is not sound.
     """
-    return _document(snapshot, _Pseudonyms(key))
+    traits = {
+        trait
+        for host in snapshot["hosts"]
+        for provider in (host, *host.get("providers", ()))
+        for trait in provider.get("traits", ())
+    }
+    result = _document(snapshot, _Pseudonyms(key, traits))
+    _keep_off(snapshot, result)
+    return result
+
+
+def _keep_off(snapshot: dict[str, Any], result: dict[str, Any]) -> None:
+    """Write into ``result`` what hosts the text that it lacks keeps instances off.
+
+    Instances that the rules tell apart in the original are told apart in the result, too, if only
+    by a trait that no host has: planners treat those alike that the rules do not tell apart.
+    """
+    settings = base.Settings(ignored_rules=_RULES_WITHOUT_TEXT)
+    before, after = (
+        state.build(document.snapshot(one, "the snapshot"), settings) for one in (snapshot, result)
+    )
+    members: dict[tuple[int, int], list[int]] = {}
+    classes = zip(before.eligibility_of.tolist(), after.eligibility_of.tolist(), strict=True)
+    for v, pair in enumerate(classes):
+        members.setdefault(pair, []).append(v)
+    off = {
+        (old, new): tuple((after.allowed[new] & ~before.allowed[old]).nonzero()[0].tolist())
+        for old, new in members
+    }
+    alike = collections.Counter((new, off[old, new]) for old, new in members)
+    marked: dict[tuple[tuple[int, ...], int | None], list[int]] = {}
+    for (old, new), instances in members.items():
+        hosts = off[old, new]
+        if hosts:
+            marked.setdefault((hosts, None), []).extend(instances)
+        if alike[new, hosts] > 1:
+            marked.setdefault(((), old), []).extend(instances)
+    for number, ((hosts, _), instances) in enumerate(marked.items(), 1):
+        trait = f"CUSTOM_KEPT_OFF_{number:04d}"
+        for h in hosts:
+            result["hosts"][h]["traits"].append(trait)
+        for v in instances:
+            result["instances"][v]["extra_specs"][f"trait:{trait}"] = "forbidden"
 
 
 class _Pseudonyms:
-    """The map from names to pseudonyms, for as long as one document is rewritten."""
+    """The map from names to pseudonyms, for as long as one document is rewritten.
 
-    def __init__(self, key: bytes | None) -> None:
+    ``traits`` are those that Placement has: of any other that a flavor asks for, the name may be
+    any text.
+    """
+
+    def __init__(self, key: bytes | None, traits: Set[str]) -> None:
         self._key = key
+        self._standard = {asked.HYPERTHREADING, "PCPU", *traits}
         self._by_name: dict[tuple[str, str], str] = {}
         self._count: dict[str, int] = {}
 
@@ -113,6 +232,13 @@ class _Pseudonyms:
             return name
         return "CUSTOM_" + re.sub("[^A-Z0-9]", "_", self.of(kind, name).upper())
 
+    def request(self, kind: str, group: str | None, name: str) -> str | None:
+        """Key of an extra spec that asks for a trait or a resource, None if it may be any text."""
+        if name not in self._standard and not name.startswith("CUSTOM_"):
+            return None
+        end = "_" + self.of("request", group) if group else ""
+        return f"{kind}{end}:{self.custom('trait' if kind == 'trait' else 'resource', name)}"
+
     def keys(self, by_resource: Mapping[str, Any]) -> dict[str, Any]:
         """A mapping by resource class with the classes' new names."""
         return {self.custom("resource", name): value for name, value in by_resource.items()}
@@ -133,6 +259,7 @@ def _document(snapshot: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         "region": names.maybe("region", snapshot.get("region")),
         "taken_at": snapshot["taken_at"],
         "numa_choice": snapshot["numa_choice"],
+        "several_cells": snapshot.get("several_cells", False),
         "hosts": [_host(host, names) for host in snapshot["hosts"]],
         "pools": [
             {
@@ -174,11 +301,7 @@ def _host(host: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         "hypervisor_hostname": names.maybe("hypervisor", host.get("hypervisor_hostname")),
         "az": names.maybe("az", host.get("az")),
         **_kept(host, ("status", "state", "forced_down", "hypervisor_type", "hypervisor_version")),
-        "cpu_info": {
-            key: value
-            for key, value in host.get("cpu_info", {}).items()
-            if key in ("vendor", "model", "arch") and isinstance(value, str)
-        },
+        "cpu_info": _cpu_info(host.get("cpu_info", {}), names),
         "traits": [names.custom("trait", trait) for trait in host.get("traits", ())],
         "inventories": names.keys(host["inventories"]),
         "shared": names.keys(
@@ -197,10 +320,7 @@ def _host(host: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
     if host.get("numa") is not None:
         result["numa"] = {
             "provenance": host["numa"]["provenance"],
-            "cells": [
-                {"id": cell["id"], "capacity": names.keys(cell["capacity"])}
-                for cell in host["numa"]["cells"]
-            ],
+            "cells": [_cell(cell, names) for cell in host["numa"]["cells"]],
         }
     for fact in ("rack", "cell", "power_zone", "migration_link"):
         if host.get(fact) is not None:
@@ -214,6 +334,29 @@ def _host(host: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
             "provenance": rate["provenance"],
             "value": _number(rate["value"]),
         }
+    return result
+
+
+def _cpu_info(info: Mapping[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    """What the rule ``cpu`` compares; nothing stays nothing, and something something."""
+    if not info:
+        return {}
+    result: dict[str, Any] = {}
+    for key in ("vendor", "model", "arch"):
+        value = info.get(key)
+        if value is not None:
+            text = json.dumps(value, sort_keys=True)
+            result[key] = value if isinstance(value, str) else names.of("cpu", text)
+    features = info.get("features")
+    if not isinstance(features, list):
+        features = []
+    return {**result, "features": names.each("feature", map(str, features))}
+
+
+def _cell(cell: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
+    result = {"id": cell["id"], "capacity": names.keys(cell["capacity"])}
+    if cell.get("detail") is not None:
+        result["detail"] = _kept(cell["detail"], _CELL_DETAIL)
     return result
 
 
@@ -233,7 +376,7 @@ def _flavor(flavor: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         "id": names.of("flavor-id", flavor["id"]),
         "name": names.of("flavor", flavor["name"]),
         "resources": names.keys(flavor.get("resources", {})),
-        "extra_specs": _extra_specs(flavor),
+        "extra_specs": _asked(flavor.get("extra_specs", {}), names),
     }
 
 
@@ -243,7 +386,7 @@ def _instance(instance: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         "project": names.maybe("project", instance.get("project")),
         "flavor": names.maybe("flavor", instance.get("flavor")),
         "host": names.of("host", instance["host"]),
-        "pinned_az": names.maybe("az", instance.get("pinned_az")),
+        "pinned_az": names.maybe("az", instance.get("pinned_az") or None),
         **_kept(
             instance,
             (
@@ -256,6 +399,7 @@ def _instance(instance: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
                 "launched_at",
                 "updated_at",
                 "vnic_types",
+                "numa_pagesize_kib",
             ),
         ),
         "allocations": names.keys(instance["allocations"]),
@@ -264,19 +408,30 @@ def _instance(instance: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
             for provider, amounts in instance.get("nested", {}).items()
         },
         "usage": names.keys(instance.get("usage", {})),
-        "extra_specs": _extra_specs(instance),
+        "extra_specs": _asked(instance.get("extra_specs", {}), names),
+        "metadata": _opt_in(instance.get("metadata", {})),
+        "tags": [tag for tag in instance.get("tags", ()) if tag == migratable.OPT_IN_TAG],
+        "scheduler_hints": {
+            hint: ["left out"]
+            for hint in migratable.PLACING_HINTS
+            if instance.get("scheduler_hints", {}).get(hint)
+        },
         "volumes": names.each("volume", instance.get("volumes", ())),
     }
     if instance.get("image") is not None:
         result["image"] = {
             "id": names.maybe("image", instance["image"]["id"]),
-            "properties": _kept(instance["image"]["properties"], sorted(_KEPT_IMAGE_PROPERTIES)),
+            "properties": _asked(instance["image"]["properties"], names),
         }
     if instance.get("allowed_hosts") is not None:
         result["allowed_hosts"] = names.each("host", instance["allowed_hosts"])
     if instance.get("numa") is not None:
         result["numa"] = [
-            {"cell": guest["cell"], "resources": names.keys(guest["resources"])}
+            {
+                "cell": guest["cell"],
+                "resources": names.keys(guest["resources"]),
+                **_kept(guest, ("pinned",)),
+            }
             for guest in instance["numa"]
         ]
     return result
@@ -323,8 +478,23 @@ def _missing(missing: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
     return result
 
 
-def _extra_specs(values: Mapping[str, Any]) -> dict[str, str]:
-    return _kept(values.get("extra_specs", {}), sorted(_KEPT_EXTRA_SPECS))
+def _asked(values: Mapping[str, str], names: _Pseudonyms) -> dict[str, str]:
+    """Extra specs or image properties without the operator's words."""
+    result = {}
+    for key, value in values.items():
+        if key in _KEPT_ASKED:
+            result[key] = value
+        elif key in _NAMING_SPECS:
+            result[key] = value and names.of(_NAMING_SPECS[key], value)
+        elif (match := _REQUEST.fullmatch(key)) and (request := names.request(*match.groups())):
+            known = re.fullmatch("required|forbidden|[0-9]+", value)
+            result[request] = value if known else "other"
+    return result
+
+
+def _opt_in(metadata: Mapping[str, str]) -> dict[str, str]:
+    said = metadata.get(migratable.OPT_IN_METADATA, "").strip().lower()
+    return {migratable.OPT_IN_METADATA: "true"} if said == "true" else {}
 
 
 def _number(text: str | None) -> str | None:

@@ -109,6 +109,7 @@ class _Assembly:
             "region": region,
             "taken_at": nova.moment(now.started),
             "numa_choice": "nova",
+            "several_cells": self._several_cells(),
             "hosts": hosts,
             "pools": [
                 {"id": one.id, "inventories": _inventories(one)} for one in self._pools.values()
@@ -477,6 +478,8 @@ class _Assembly:
             )
             for provider, resources in by_provider.items():
                 host = provider if provider in self._nodes else first.get(provider)
+                if host is None and self._root_of.get(provider) in self._nodes:
+                    host = self._root_of[provider]
                 if host is not None and (consumer, provider) not in self._counted:
                     totals[host].update(resources)
             for host, total in totals.items():
@@ -521,6 +524,16 @@ class _Assembly:
         return "unknown"
 
     # The rest
+
+    def _several_cells(self) -> bool:
+        """Whether two instances have one name on their hypervisors.
+
+        Nova makes it of the instance's number in its cell's database (``instance_name_template``),
+        so that it is unique in a cell.
+        """
+        labels = [server.get("label") for server in self._now.servers.values()]
+        told = [label for label in labels if label]
+        return len(set(told)) < len(told)
 
     def _lacks(self) -> None:
         now = self._now

@@ -197,6 +197,7 @@ def reduced(server: Json) -> Json:
     return {
         "id": server["id"],
         "name": server.get("name"),
+        "label": server.get("OS-EXT-SRV-ATTR:instance_name"),
         "project": server.get("tenant_id"),
         "status": server.get("status"),
         "task_state": server.get("OS-EXT-STS:task_state"),

@@ -32,6 +32,15 @@ _IMAGE_TRAITS = {
 }
 
 
+# Names that Nova still understands in an image (``objects/image_meta.py``).
+_LEGACY = {
+    "architecture": "hw_architecture",
+    "hypervisor_type": "img_hv_type",
+    "hypervisor_version_requires": "img_hv_requested_version",
+    "vm_mode": "hw_vm_mode",
+}
+
+
 class Asked:
     """The extra specs and image properties of instances that ask for the same; by identity.
 
@@ -43,7 +52,7 @@ class Asked:
 
     def __init__(self, specs: Mapping[str, str], properties: Mapping[str, str]) -> None:
         self.specs = specs
-        self.properties = properties
+        self.properties = {_LEGACY.get(name, name): value for name, value in properties.items()}
 
     def either(self, key: str, prefix: str = "hw") -> str | None:
         """Return the value of ``prefix:key`` of the flavor, else ``prefix_key`` of the image."""
@@ -70,6 +79,9 @@ class Asked:
             found.add(f"COMPUTE_SECURITY_TPM_{version.replace('.', '_')}")
             crb = self.either("tpm_model") == "tpm-crb"
             found.add("COMPUTE_SECURITY_TPM_CRB" if crb else "COMPUTE_SECURITY_TPM_TIS")
+            secret = self.specs.get("hw:tpm_secret_security")
+            if secret:
+                found.add(f"COMPUTE_SECURITY_TPM_SECRET_SECURITY_{secret.upper()}")
         if self.either("secure_boot", "os") == "required":
             found.add("COMPUTE_SECURITY_UEFI_SECURE_BOOT")
         mode = self.either("maxphysaddr_mode")
@@ -78,10 +90,18 @@ class Asked:
             found.add(f"COMPUTE_ADDRESS_SPACE_{end}")
         if self.true("virtio_packed_ring"):
             found.add("COMPUTE_NET_VIRTIO_PACKED")
-        if is_true(self.properties.get("hw_firmware_stateless", "")):
+        uefi = self.properties.get("hw_firmware_type") == "uefi"
+        if uefi and is_true(self.properties.get("hw_firmware_stateless", "")):
             found.add("COMPUTE_SECURITY_STATELESS_FIRMWARE")
         if self.either("pci_numa_affinity_policy") == "socket":
             found.add("COMPUTE_SOCKET_PCI_NUMA_AFFINITY")
+        if self.true("ephemeral_encryption"):
+            form = self.either("ephemeral_encryption_format")
+            found.add("COMPUTE_EPHEMERAL_ENCRYPTION")
+            if form:
+                found.add(f"COMPUTE_EPHEMERAL_ENCRYPTION_{form.upper()}")
+        if self.either("sound_model") == "virtio":
+            found.add("COMPUTE_SOUND_MODEL_VIRTIO")
         return frozenset(found)
 
     @functools.cached_property

@@ -68,33 +68,48 @@ def find(snapshot: cloud.Snapshot, name: str) -> cloud.Instance:
     raise exceptions.UsageError(f"--instance {name}: no instance of the snapshot is called so")
 
 
-def explain(
-    snapshot: cloud.Snapshot, instance: cloud.Instance, settings: base.Settings
-) -> Explanation:
-    """Judge ``instance`` and every host for it, under the rules as ``settings`` have them."""
-    start = state.build(snapshot, settings)
-    pools = {pool.id: pool for pool in snapshot.pools}
-    hosts = tuple(state.with_pools(host, pools) for host in snapshot.hosts)
-    view = base.View(snapshot, hosts, settings)
-    book = ledger.Ledger(start)
-    v = start.instances.index(instance.id)
-    here = hosts[int(start.host_of[v])]
-    migrating = any(one.instance == instance.id for one in snapshot.running_migrations)
-    affinity = state.affinities(snapshot).get(instance.id)
-    verdicts = []
-    for h, host in enumerate(hosts):
-        refusals: tuple[constraints.Refusal, ...] = ()
+class Explainer:
+    """Judges instances of one snapshot and every host for them, under the operator's settings."""
+
+    def __init__(self, snapshot: cloud.Snapshot, settings: base.Settings) -> None:
+        self._start = state.build(snapshot, settings)
+        self._book = ledger.Ledger(self._start)
+        self._position = {name: v for v, name in enumerate(self._start.instances)}
+        pools = {pool.id: pool for pool in snapshot.pools}
+        self._hosts = tuple(state.with_pools(host, pools) for host in snapshot.hosts)
+        self._view = base.View(snapshot, self._hosts, settings)
+        self._migrating = {one.instance for one in snapshot.running_migrations}
+        self._affinities = state.affinities(snapshot)
+
+    def of(self, instance: cloud.Instance) -> Explanation:
+        """Judge one instance."""
+        v = self._position[instance.id]
+        here = self._hosts[int(self._start.host_of[v])]
+        obstacles = migratable.obstacles(
+            self._view,
+            instance,
+            here,
+            instance.id in self._migrating,
+            self._affinities.get(instance.id),
+        )
+        verdicts = tuple(
+            self._verdict(instance, v, here, h, host) for h, host in enumerate(self._hosts)
+        )
+        return Explanation(instance, here, tuple(obstacles), verdicts)
+
+    def _verdict(
+        self, instance: cloud.Instance, v: int, here: cloud.Host, h: int, host: cloud.Host
+    ) -> Verdict:
+        if host is here:
+            return Verdict(host.service_host, True, (), "")
+        refusals = tuple(constraints.violations(self._view, instance, here, host))
+        known = not any(refusal.rule == "numa" for refusal in refusals)
+        refusals += tuple(_now(self._book, v, h, numa=known))
         note = ""
-        if host is not here:
-            static = tuple(constraints.violations(view, instance, here, host))
-            refusals = (*static, *_now(book, v, h, numa=not any(r.rule == "numa" for r in static)))
-            if not refusals and instance.numa:
-                cells = book.cells_for(v, h) or ()
-                numbers = ", ".join(str(start.cell_ids[h][n]) for n in cells)
-                note = f"NUMA cells {numbers}"
-        verdicts.append(Verdict(host.service_host, host is here, refusals, note))
-    obstacles = tuple(migratable.obstacles(view, instance, here, migrating, affinity))
-    return Explanation(instance, here, obstacles, tuple(verdicts))
+        if not refusals and instance.numa:
+            cells = self._book.free_cells(v, h) or ()
+            note = "NUMA cells " + ", ".join(str(self._start.cell_ids[h][n]) for n in cells)
+        return Verdict(host.service_host, False, refusals, note)
 
 
 def _now(book: ledger.Ledger, v: int, h: int, numa: bool) -> Iterator[constraints.Refusal]:

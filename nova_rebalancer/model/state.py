@@ -263,6 +263,9 @@ def build(snapshot: cloud.Snapshot, settings: base.Settings = base.DEFAULTS) -> 
             charged = np.zeros(len(resources), dtype=np.int64)
             for resource, amount in migration.far_allocations.items():
                 charged[resource_index[resource]] = amount
+            if migration.far_allocations:
+                nested = [r for r, name in enumerate(resources) if name.endswith(NESTED)]
+                charged[nested] = demand[v][nested]
         ends = {host_index[end] for end in (migration.source, migration.dest) if end is not None}
         for h in ends - {int(host_of[v])}:
             far_ends[v].add(h)

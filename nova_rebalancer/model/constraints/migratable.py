@@ -12,6 +12,7 @@ import dataclasses
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import reason
 from nova_rebalancer.model.constraints import base
+from nova_rebalancer.model.constraints import usable
 
 LIVE_STATUSES = ("ACTIVE", "PAUSED")
 """What os-migrateLive accepts."""
@@ -119,13 +120,9 @@ def _opted_in(instance: cloud.Instance) -> bool:
 def _moment(instance: cloud.Instance, host: cloud.Host, migrating: bool) -> Iterator[Obstacle]:
     """What holds just now."""
     name = instance.id
-    if host.unusable is not None:
-        yield _obstacle(
-            "host_not_usable",
-            f"its host {host.service_host} is {host.unusable}",
-            host=host.service_host,
-            what=host.unusable.partition(" (")[0],
-        )
+    why = usable.why_not(host)
+    if why is not None:
+        yield _obstacle("host_not_usable", f"its host {why}", host=host.service_host)
     if migrating:
         yield _obstacle("migrating", f"{name} is being migrated already", expires_s=SOON_S)
     if instance.task_state is not None:

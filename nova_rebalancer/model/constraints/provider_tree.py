@@ -16,7 +16,12 @@ IGNORABLE = False
 
 def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
     """Return what it has of which nested providers, None when it has nothing of any."""
-    return tuple(sorted((amounts, traits) for amounts, traits in _uses(instance, host))) or None
+    known = {provider.id for provider in host.providers}
+    return (
+        (tuple(sorted(_uses(instance, host))), known.issuperset(instance.nested))
+        if (instance.nested)
+        else None
+    )
 
 
 def about(view: base.View, dest: cloud.Host) -> Hashable:
@@ -30,6 +35,9 @@ def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:
     """Say which provider the host has none like."""
+    known = {provider.id for provider in host.providers}
+    if not known.issuperset(instance.nested):
+        return "which nested providers it uses is not known"
     for amounts, traits in _uses(instance, host):
         if not any(
             set(traits) <= set(provider.traits)

@@ -29,6 +29,11 @@ def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:
     """Say why the host takes nothing."""
+    return why_not(dest)
+
+
+def why_not(dest: cloud.Host) -> str | None:
+    """Say why nothing goes to a host, nor leaves it."""
     if dest.unusable is not None:
         return f"{dest.service_host} is {dest.unusable}"
     if dest.forced_down:

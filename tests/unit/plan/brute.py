@@ -7,11 +7,17 @@ Only what is at the end counts: the order of moves is ignored, as the planners' 
 from collections.abc import Iterator
 import itertools
 
+from nova_rebalancer.checker import case
 from nova_rebalancer.checker import facts
 from nova_rebalancer.checker import goal
+from nova_rebalancer.checker import migratable
+from nova_rebalancer.checker import options
+from nova_rebalancer.checker import placing
 from nova_rebalancer.model import state
 
 Placement = dict[str, facts.Place]
+
+DEFAULTS = options.read({"options": {}})
 
 
 def read(document: bytes) -> facts.Cloud:
@@ -42,24 +48,17 @@ def movable(cloud: facts.Cloud) -> list[str]:
     return [
         name
         for name, one in cloud.instances.items()
-        if not one.fixed and not any(len(cloud.groups[group]) > 1 for group in one.together)
+        if migratable.refusal(cloud, DEFAULTS, one) is None
+        and not any(len(cloud.groups[group]) > 1 for group in one.together)
     ]
 
 
 def may_be(cloud: facts.Cloud, name: str, place: facts.Place) -> bool:
     """Whether the instance may arrive at ``place`` whatever else is there."""
     one, host = cloud.instances[name], cloud.hosts[place.host]
-    if host.unusable or host.az != cloud.hosts[cloud.placement[name].host].az:
+    home = cloud.hosts[cloud.placement[name].host]
+    if placing.forbidden(case.Case(cloud, DEFAULTS, one, home, host), home) is not None:
         return False
-    if one.allowed is not None and host.id not in one.allowed:
-        return False
-    for resource, amount in one.allocations.items():
-        if amount:
-            offer = host.inventories.get(resource)
-            if offer is None or amount < offer.min_unit or amount % offer.step_size:
-                return False
-            if offer.max_unit is not None and amount > offer.max_unit:
-                return False
     if one.guests is None:
         return place.cells is None
     return (

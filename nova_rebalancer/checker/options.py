@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of a plan: which rules it keeps, and which part of the cloud it may touch."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from nova_rebalancer.checker import broken
+from nova_rebalancer.checker import documents
+
+IGNORABLE = frozenset(
+    {
+        "aggregate_extra_specs",
+        "capabilities",
+        "cell",
+        "cpu",
+        "flavor_isolation",
+        "image_isolation",
+        "image_properties",
+        "image_traits",
+        "isolated_traits",
+        "keep_zone",
+        "nested_resources",
+        "pci_devices",
+        "provider_tree",
+        "scheduler_hints",
+        "special_ports",
+        "tenant_isolation",
+    }
+)
+"""Rules, and reasons not to migrate at all, that an operator may take the risk of."""
+
+SCOPE_KINDS = ("aggregate", "az", "cell", "host", "project")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """What ``options`` of a plan says, with defaults for what it leaves out.
+
+    Attributes
+    ----------
+    banned, pins, bans
+        Service hosts; the last two by instance id.
+    scope
+        Names by kind; each kind that is there narrows the scope.
+    """
+
+    ignored: frozenset[str]
+    opt_in: bool
+    banned: frozenset[str]
+    pins: Mapping[str, frozenset[str]]
+    bans: Mapping[str, frozenset[str]]
+    packing: bool
+    scope: Mapping[str, frozenset[str]]
+
+
+def read(plan: documents.Document) -> Options:
+    """Return the options of a plan.
+
+    Raises
+    ------
+    Broken
+        Of kind ``format``: a rule that is ignored and must not be, or a scope that is none.
+    """
+    given = plan["options"]
+    for name in given.get("ignored_rules", ()):
+        if name not in IGNORABLE:
+            raise broken.Broken(
+                "format",
+                None,
+                f'options.ignored_rules: "{name}" is no rule that can be ignored; '
+                f"these can: {', '.join(sorted(IGNORABLE))}",
+            )
+    return Options(
+        ignored=frozenset(given.get("ignored_rules", ())),
+        opt_in=given.get("opt_in", False),
+        banned=frozenset(given.get("banned_hosts", ())),
+        pins=_by_instance(given.get("pins", {})),
+        bans=_by_instance(given.get("bans", {})),
+        packing=given.get("numa_packing", False),
+        scope=_scope(given.get("scope", [])),
+    )
+
+
+def _by_instance(given: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
+    return {name: frozenset(hosts) for name, hosts in given.items()}
+
+
+def _scope(given: Any) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    # The schema leaves these texts, KIND=NAME, to the programs that write them.
+    for text in given if isinstance(given, list) else [given]:
+        kind, equals, name = str(text).partition("=")
+        if not equals or kind not in SCOPE_KINDS or not name:
+            raise broken.Broken(
+                "format",
+                None,
+                f"options.scope: {text!r} is not KIND=NAME with a KIND of {', '.join(SCOPE_KINDS)}",
+            )
+        found[kind] = found.get(kind, frozenset()) | {name}
+    return found
