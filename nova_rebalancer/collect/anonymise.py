@@ -9,7 +9,6 @@ forbids that trait.  That says nothing of the text, is true of every rule that r
 stays short where most instances are concerned, as ``allowed_hosts`` of each would not.
 """
 
-import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Set
@@ -121,11 +120,11 @@ def anonymise(snapshot: dict[str, Any], key: bytes | None = None) -> dict[str, A
     classes, also those asked for, features of CPUs, names of PCI aliases, device profiles and
     persistent memory.
 
-    Dropped: names of instances and server groups, metadata, tags and scheduler hints but that
-    there is one which keeps an instance where it is or opts in, reasons for disabling, locking and
-    refusing, of extra specs and image properties all but traits and a few words of Nova's, of
-    ``cpu_info`` all but vendor, model, architecture and features, the text of what is missing,
-    ``collected``, ``meta``.
+    Dropped: names of instances and server groups, metadata and tags but an owner's wish that it
+    be moved, scheduler hints but the names of those that keep an instance where it is, reasons for
+    disabling, locking and refusing, of extra specs and image properties all but traits, resources
+    and a few words of Nova's, of ``cpu_info`` all but vendor, model, architecture and features,
+    the text of what is missing, ``collected``, ``meta``.
 
     Kept: every amount, capacity, NUMA layout, pinned CPU and measured use, states, standard traits
     and resource classes, types of hypervisors, migrations and ports, policies, provenances,
@@ -165,34 +164,23 @@ def anonymise(snapshot: dict[str, Any], key: bytes | None = None) -> dict[str, A
 
 
 def _keep_off(snapshot: dict[str, Any], result: dict[str, Any]) -> None:
-    """Write into ``result`` what hosts the text that it lacks keeps instances off.
-
-    Instances that the rules tell apart in the original are told apart in the result, too, if only
-    by a trait that no host has: planners treat those alike that the rules do not tell apart.
-    """
+    """Write into ``result`` what hosts the text that it lacks keeps instances off."""
     settings = base.Settings(ignored_rules=_RULES_WITHOUT_TEXT)
     before, after = (
         state.build(document.snapshot(one, "the snapshot"), settings) for one in (snapshot, result)
     )
-    members: dict[tuple[int, int], list[int]] = {}
+    alike: dict[tuple[int, int], list[int]] = {}
     classes = zip(before.eligibility_of.tolist(), after.eligibility_of.tolist(), strict=True)
     for v, pair in enumerate(classes):
-        members.setdefault(pair, []).append(v)
-    off = {
-        (old, new): tuple((after.allowed[new] & ~before.allowed[old]).nonzero()[0].tolist())
-        for old, new in members
-    }
-    alike = collections.Counter((new, off[old, new]) for old, new in members)
-    marked: dict[tuple[tuple[int, ...], int | None], list[int]] = {}
-    for (old, new), instances in members.items():
-        hosts = off[old, new]
+        alike.setdefault(pair, []).append(v)
+    kept_off: dict[tuple[int, ...], list[int]] = {}
+    for (old, new), instances in alike.items():
+        hosts = (after.allowed[new] & ~before.allowed[old]).nonzero()[0].tolist()
         if hosts:
-            marked.setdefault((hosts, None), []).extend(instances)
-        if alike[new, hosts] > 1:
-            marked.setdefault(((), old), []).extend(instances)
-    for number, ((hosts, _), instances) in enumerate(marked.items(), 1):
+            kept_off.setdefault(tuple(hosts), []).extend(instances)
+    for number, (off, instances) in enumerate(kept_off.items(), 1):
         trait = f"CUSTOM_KEPT_OFF_{number:04d}"
-        for h in hosts:
+        for h in off:
             result["hosts"][h]["traits"].append(trait)
         for v in instances:
             result["instances"][v]["extra_specs"][f"trait:{trait}"] = "forbidden"

@@ -17,6 +17,7 @@ SMALL, LARGE, ANY = -1, -2, -3
 """Page sizes that are asked for by a word, as Nova counts them."""
 
 _TRAIT = re.compile(r"trait([a-zA-Z0-9_-]{1,64})?:(.+)")
+_NAME = re.compile(r"[A-Z][A-Z0-9_]+")
 _PCPU = re.compile(r"resources([a-zA-Z0-9_-]{1,64})?:PCPU")
 _SIZE = re.compile(r"([0-9]*\.?[0-9]+)(?:([KMGT])i?)?(b|bit|B)")
 
@@ -72,6 +73,7 @@ class Asked:
             for name, value in self.properties.items()
             if name.startswith("trait:") and value == "required"
         }
+        found |= set(_NAME.findall(self.properties.get("traits_required", "")))
         if self.either("cpu_thread_policy") == "require":
             found.add(HYPERTHREADING)
         version = self.either("tpm_version")

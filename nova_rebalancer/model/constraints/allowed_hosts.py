@@ -6,6 +6,7 @@ Three may pin it, and all of them are kept: the snapshot document (``allowed_hos
 """
 
 from collections.abc import Hashable
+import functools
 
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model.constraints import base
@@ -16,6 +17,7 @@ METADATA = "nova-rebalancer:pin-hosts"
 """Metadata by which an owner pins an instance: service hosts, separated by commas."""
 
 
+@functools.lru_cache(4096)
 def hosts_in(text: str | None) -> tuple[str, ...]:
     """Return the names in a list separated by commas, sorted."""
     if not text:
