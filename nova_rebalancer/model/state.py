@@ -436,15 +436,18 @@ def _rules(
     for v, instance in enumerate(view.snapshot.instances):
         h = int(host_of[v])
         host = view.hosts[h]
-        keys = masks.keys(instance, host, h)
-        if keys not in classes:
-            mask = masks.mask(instance, host, keys)
-            # Nova may choose other cells for instances of one size; the rule on them tells which.
-            alike = (mask.tobytes(), numa_rule.key(view, instance, host))
-            classes[keys] = by_mask.setdefault(alike, len(rows))
-            if classes[keys] == len(rows):
+        # Nova may choose other cells for instances of one size; the rule on them tells which.
+        topology = numa_rule.key(view, instance, host)
+        verdicts = masks.verdicts(instance, host, h)
+        e = classes.get((verdicts, topology))
+        if e is None:
+            mask = masks.mask(verdicts)
+            e = classes[verdicts, topology] = by_mask.setdefault(
+                (mask.tobytes(), topology), len(rows)
+            )
+            if e == len(rows):
                 rows.append(mask)
-        eligibility_of[v] = classes[keys]
+        eligibility_of[v] = e
         for found in migratable.obstacles(
             view, instance, host, instance.id in migrating, together.get(instance.id)
         ):
@@ -457,8 +460,7 @@ def _rules(
         e, h = int(eligibility_of[v]), int(host_of[v])
         if v not in excluded and elsewhere[e] <= allowed[e, h]:
             host = view.hosts[h]
-            keys = masks.keys(instance, host, h)
-            forbidding = masks.forbidding(instance, host, keys)
+            forbidding = masks.forbidding(masks.verdicts(instance, host, h), h)
             excluded[v] = migratable.nowhere(instance, host, forbidding)
     return eligibility_of, allowed, dict(sorted(excluded.items()))
 

@@ -75,8 +75,11 @@ IGNORABLE = (
 """What ``--ignore-rule`` takes."""
 
 
-Keys = tuple[int, tuple[Hashable, ...]]
-"""The kind of the host an instance is on, and what the rules ask of both."""
+ANY = 0
+"""The mask of all hosts."""
+
+Verdicts = tuple[int, ...]
+"""For each rule the number of the mask that it gives."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,7 +134,10 @@ class Masks:
         self._view = view
         ignored = view.settings.ignored_rules
         self._rules = {name: rule for name, rule in HOST_RULES.items() if name not in ignored}
-        self._known: dict[tuple[str, Hashable], arrays.Bools] = {}
+        self._masks = [np.ones(len(view.hosts), dtype=bool)]
+        self._numbers = {self._masks[ANY].tobytes(): ANY}
+        self._known: dict[tuple[str, Hashable], int] = {}
+        self._kinds: dict[int, Verdicts] = {}
         # For each rule the hosts that it cannot tell apart: an example of each, and (H,) which.
         self._alike: dict[str, tuple[list[cloud.Host], arrays.Ints]] = {}
         relations = {name: rule for name, rule in RELATIONS.items() if name not in ignored}
@@ -148,54 +154,63 @@ class Masks:
         for matrix in self._relations.values():
             self.follows &= matrix
 
-    def keys(self, instance: cloud.Instance, host: cloud.Host, h: int) -> Keys:
-        """Return what the answers depend on: instances with the same keys have the same mask.
+    def verdicts(self, instance: cloud.Instance, host: cloud.Host, h: int) -> Verdicts:
+        """Return what the rules say of an instance, which is on ``host`` at position ``h``."""
+        found = list(self._of_kind(int(self.kind_of[h])))
+        known = self._known
+        for name, rule in self._rules.items():
+            key = rule.key(self._view, instance, host)
+            if key is None:
+                found.append(ANY)
+                continue
+            number = known.get((name, key))
+            if number is None:
+                number = known[name, key] = self._judge(name, rule, instance, host)
+            found.append(number)
+        return tuple(found)
 
-        ``host`` is where the instance is and ``h`` its position.
-        """
-        keys = [rule.key(self._view, instance, host) for rule in self._rules.values()]
-        return int(self.kind_of[h]), tuple(keys)
-
-    def mask(self, instance: cloud.Instance, host: cloud.Host, keys: Keys) -> arrays.Bools:
-        """Return the hosts where ``instance``, now on ``host``, may be, (H,) bool."""
-        mask = np.ones(len(self._view.hosts), dtype=bool)
-        for _, allowed in self._each(instance, host, keys):
-            mask &= allowed
+    def mask(self, verdicts: Verdicts) -> arrays.Bools:
+        """Return the hosts that no rule forbids, (H,) bool."""
+        mask = self._masks[ANY].copy()
+        for number in set(verdicts):
+            mask &= self._masks[number]
         return mask
 
-    def forbidding(self, instance: cloud.Instance, host: cloud.Host, keys: Keys) -> dict[str, int]:
-        """Return how many hosts each rule is the first to keep ``instance`` off."""
-        left = np.array([other is not host for other in self._view.hosts], dtype=bool)
+    def forbidding(self, verdicts: Verdicts, h: int) -> dict[str, int]:
+        """Return how many hosts beside ``h`` each rule is the first to forbid."""
+        left = self._masks[ANY].copy()
+        left[h] = False
         counts = {}
-        for name, allowed in self._each(instance, host, keys):
-            count = int(np.count_nonzero(left & ~allowed))
+        for name, number in zip((*self._relations, *self._rules), verdicts, strict=True):
+            count = int(np.count_nonzero(left & ~self._masks[number]))
             if count:
                 counts[name] = count
-            left &= allowed
+            left &= self._masks[number]
         return counts
 
-    def _each(
-        self, instance: cloud.Instance, host: cloud.Host, keys: Keys
-    ) -> Iterator[tuple[str, arrays.Bools]]:
-        """Yield each rule that concerns the instance, with the hosts that it allows."""
-        kind, own = keys
-        for name, matrix in self._relations.items():
-            yield name, matrix[kind][self.kind_of]
-        for (name, rule), key in zip(self._rules.items(), own, strict=True):
-            if key is None:
-                continue
-            known = self._known.get((name, key))
-            if known is None:
-                if name not in self._alike:
-                    self._alike[name] = _groups(
-                        self._view.hosts, functools.partial(rule.about, self._view)
-                    )
-                examples, which = self._alike[name]
-                answers = [
-                    rule.refuses(self._view, instance, host, dest) is None for dest in examples
-                ]
-                known = self._known[name, key] = np.array(answers, dtype=bool)[which]
-            yield name, known
+    def _of_kind(self, kind: int) -> Verdicts:
+        """What the relations say of what is on a host of a kind."""
+        if kind not in self._kinds:
+            self._kinds[kind] = tuple(
+                self._numbered(matrix[kind][self.kind_of]) for matrix in self._relations.values()
+            )
+        return self._kinds[kind]
+
+    def _judge(
+        self, name: str, rule: base.HostRule, instance: cloud.Instance, host: cloud.Host
+    ) -> int:
+        """Ask a rule about one host of each kind that it can tell apart."""
+        if name not in self._alike:
+            self._alike[name] = _groups(self._view.hosts, functools.partial(rule.about, self._view))
+        examples, which = self._alike[name]
+        answers = [rule.refuses(self._view, instance, host, dest) is None for dest in examples]
+        return self._numbered(np.array(answers, dtype=bool)[which])
+
+    def _numbered(self, mask: arrays.Bools) -> int:
+        number = self._numbers.setdefault(mask.tobytes(), len(self._masks))
+        if number == len(self._masks):
+            self._masks.append(mask)
+        return number
 
 
 def _groups(

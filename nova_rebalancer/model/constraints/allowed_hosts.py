@@ -49,8 +49,8 @@ def refuses(
         return f"{name} is not in its allowed_hosts"
     pins = view.settings.pins.get(instance.id, ())
     if pins and name not in pins:
-        return f"the operator pins it to {base.listed(pins)}"
+        return f"the operator pins it to other hosts than {name}"
     owners = hosts_in(instance.metadata.get(METADATA))
     if owners and name not in owners:
-        return f"its owner pins it to {base.listed(owners)} (metadata {METADATA})"
+        return f"its owner pins it to other hosts than {name} (metadata {METADATA})"
     return None

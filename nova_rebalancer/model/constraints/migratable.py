@@ -122,7 +122,8 @@ def _moment(instance: cloud.Instance, host: cloud.Host, migrating: bool) -> Iter
     name = instance.id
     why = usable.why_not(host)
     if why is not None:
-        yield _obstacle("host_not_usable", f"its host {why}", host=host.service_host)
+        what = (host.unusable or "not to be used").partition(" (")[0]
+        yield _obstacle("host_not_usable", f"its host {why}", host=host.service_host, what=what)
     if migrating:
         yield _obstacle("migrating", f"{name} is being migrated already", expires_s=SOON_S)
     if instance.task_state is not None:
