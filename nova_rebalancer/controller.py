@@ -6,6 +6,7 @@ path-finder)?  Neither knows of the other; when no order leads to a target withi
 planner is asked again without the places that could not be reached.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import importlib.metadata
 import time
@@ -22,6 +23,7 @@ from nova_rebalancer.model import scope
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.constraints import base
+from nova_rebalancer.model.constraints import soft_groups
 from nova_rebalancer.model.objectives import base as objectives
 from nova_rebalancer.path import base as path_base
 from nova_rebalancer.path import finder
@@ -57,6 +59,7 @@ class Options:
     pins: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     bans: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     numa_packing: bool = False
+    soft_group_cost: float = 0.001
 
     def settings(self, snapshot: cloud.Snapshot) -> base.Settings:
         """Return what the rules are judged by.
@@ -99,17 +102,23 @@ def run(
     asked, best, bound, status = start, path.MigrationPath((), {}), None, target.FEASIBLE
     planned_by = options.planner
     steps: list[objectives.Step] = []
+    least = before.value
     for ask in range(ASKS):
         found = planner(asked, goal, budget, options.seed, watch)
         if ask == 0:
             bound, status = found.bound, found.status
         reached = finder.find(start, found.host_of, found.cells_of, cost, limits)
         reached, its_steps = _best_part(start, goal, before, reached, cost, limits)
-        if _value(its_steps, before) < _value(steps, before) or ask == 0:
+        price = options.soft_group_cost * _worse(start, reached)
+        if _value(its_steps, before) + price < least or ask == 0:
             best, steps, planned_by = reached, its_steps, found.planner
-        if not reached.unreachable or watch.stopped() or budget.over():
+            least = _value(its_steps, before) + price
+        if not (reached.unreachable or price) or watch.stopped() or budget.over():
             break
-        asked, budget = _ask_again(asked, found, reached, budget)
+        if price:
+            asked = asked.forbidding(_parting(start, reached))
+        if reached.unreachable:
+            asked, budget = _ask_again(asked, found, reached, budget)
     after = goal.evaluate(best.replay(start))
     return plan_document.Plan(
         snapshot,
@@ -130,6 +139,22 @@ def run(
 
 def _value(steps: list[objectives.Step], before: objectives.Value) -> float:
     return steps[-1].value if steps else before.value
+
+
+def _worse(start: state.PlacementState, reached: path.MigrationPath) -> int:
+    """Return how many more pairs of soft groups are not as they wish after a path."""
+    after = soft_groups.cost(start.soft, reached.ends(start))
+    return max(0, after - soft_groups.cost(start.soft, start.host_of))
+
+
+def _parting(start: state.PlacementState, reached: path.MigrationPath) -> Iterator[tuple[int, int]]:
+    """Yield the members of soft groups that a path makes worse off, with where it takes them."""
+    ends = reached.ends(start)
+    for group in start.soft:
+        if soft_groups.cost((group,), ends) > soft_groups.cost((group,), start.host_of):
+            for v in group.members:
+                if ends[v] != start.host_of[v]:
+                    yield v, int(ends[v])
 
 
 def _best_part(

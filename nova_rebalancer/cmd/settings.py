@@ -71,6 +71,7 @@ def rules(conf: Any, given: argparse.Namespace) -> dict[str, Any]:
         "pins": _hosts_of("--pin", given.pin),
         "bans": _hosts_of("--ban", given.ban),
         "numa_packing": conf.constraints.numa_packing,
+        "soft_group_cost": conf.constraints.soft_group_cost,
     }
 
 

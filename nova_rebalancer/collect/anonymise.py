@@ -29,6 +29,7 @@ from nova_rebalancer.model.constraints import migratable
 # what makes an instance stay), and those that become standard traits.
 _KEPT_ASKED = frozenset(
     {
+        "architecture",
         "hw:cpu_policy",
         "hw:cpu_thread_policy",
         "hw:emulator_threads_policy",
@@ -48,6 +49,7 @@ _KEPT_ASKED = frozenset(
         "hw_disk_bus",
         "hw_emulation_architecture",
         "hw_firmware_stateless",
+        "hw_firmware_type",
         "hw_machine_type",
         "hw_maxphysaddr_mode",
         "hw_mem_encryption",

@@ -337,14 +337,7 @@ class _Assembly:
             "launched_at": server["launched"],
             "updated_at": server["updated"],
             "pinned_az": server["pinned_az"],
-            "image": {
-                "id": server["image"]["id"],
-                "properties": {
-                    key: str(value)
-                    for key, value in server["image"]["properties"].items()
-                    if value is not None
-                },
-            },
+            "image": {"id": server["image"]["id"], "properties": self._properties(server)},
             "extra_specs": {key: str(value) for key, value in server["extra_specs"].items()},
             "scheduler_hints": server["hints"],
             "volumes": sorted(server["volumes"]),
@@ -352,6 +345,16 @@ class _Assembly:
                 None if self._now.vnic_types is None else self._now.vnic_types.get(name, [])
             ),
         }
+
+    def _properties(self, server: Json) -> dict[str, str]:
+        """Properties of an instance's image: what Nova shows, and traits that Glance knows.
+
+        Nova's are those that count, from when the instance was made; so they go first.
+        """
+        image = server["image"]
+        found = dict(self._now.images.get(image["id"]) or {})
+        found.update((key, str(v)) for key, v in image["properties"].items() if v is not None)
+        return found
 
     def _charged(
         self, server: str, host: str, migrations: Sequence[str] = ()

@@ -19,7 +19,7 @@ from nova_rebalancer import exceptions
 
 APP = "nova-rebalancer"
 
-SERVICES = ("compute", "placement", "network")
+SERVICES = ("compute", "placement", "network", "image")
 
 MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
 """What openstacksdk raises for a clouds.yaml of another shape than it expects."""
@@ -35,7 +35,7 @@ class Connection:
     auth_url: str
     session: ksa_session.Session
     adapters: dict[str, adapter.Adapter]
-    """By service type: compute, placement, network."""
+    """By service type, those of SERVICES."""
 
     def project(self) -> str | None:
         """Return the id of the project the account works in."""

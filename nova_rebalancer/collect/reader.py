@@ -16,6 +16,7 @@ from typing import Any
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.collect import client
+from nova_rebalancer.collect import glance
 from nova_rebalancer.collect import neutron
 from nova_rebalancer.collect import nova
 from nova_rebalancer.collect import numa
@@ -31,6 +32,9 @@ IN_A_ROW = 3
 
 SINGLE = 500
 """Consumers asked for one by one at most; beyond it the providers are read again."""
+
+NAMED = 3
+"""Images named in a line; the others are counted."""
 
 OVERLAP_S = 2
 """Changes are asked for from this much before the begin: clocks have whole seconds."""
@@ -118,6 +122,7 @@ class Reader:
                 )
             )
         now.vnic_types = self._vnic_types(now)
+        self._images(now, earlier)
         self._all_groups(now)
         # A cell that went down meanwhile took its servers out of the lists.
         now.dead_hosts = _dead([*now.services, *self._nova.services()])
@@ -398,6 +403,39 @@ class Reader:
         except exceptions.CloudError as error:
             now.lacks.append(reading.Lack("ports", str(error)))
             return None
+
+    def _images(self, now: reading.Reading, earlier: reading.Earlier | None) -> None:
+        """Read which traits images require, where Nova does not show it.
+
+        Nova goes by the image as it was when the server was made or last rebuilt.  So an image is
+        asked for again only where a server made of it is new or changed.
+        """
+        used: dict[str, list[str]] = {}
+        for name, server in now.servers.items():
+            image = server["image"]["id"]
+            if server["host"] is not None and image is not None and not glance.told(server):
+                used.setdefault(image, []).append(name)
+        if earlier is not None:
+            for image, names in used.items():
+                same = all(
+                    earlier.stamps.get(name) == reading.stamp(now.servers[name]) for name in names
+                )
+                if same and image in earlier.images:
+                    now.images[image] = earlier.images[image]
+        try:
+            now.images.update(glance.traits(self._ask, sorted(used.keys() - now.images.keys())))
+        except exceptions.CloudError as error:
+            now.lacks.append(reading.Lack("image traits", str(error), []))
+            return
+        unseen = sorted(image for image, shown in now.images.items() if shown is None)
+        if unseen:
+            more = f" and {len(unseen) - NAMED} more" if len(unseen) > NAMED else ""
+            servers = sum(len(used[image]) for image in unseen)
+            why = (
+                f"Glance does not show {', '.join(unseen[:NAMED])}{more}, deleted or not for this "
+                f"account; servers made of that: {servers}"
+            )
+            now.lacks.append(reading.Lack("image traits", why, []))
 
     def _all_groups(self, now: reading.Reading) -> None:
         """Make sure that the server groups are all there are.

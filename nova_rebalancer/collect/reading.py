@@ -65,6 +65,8 @@ class Reading:
     """By server: the stamp of the server it was read for, and the answer."""
     vnic_types: dict[str, list[str]] | None = None
     """Of ports that are not normal, by server; None when they could not be seen."""
+    images: dict[str, dict[str, str] | None] = dataclasses.field(default_factory=dict)
+    """What Glance says of traits by image; None for an image that it does not show."""
     unreachable: list[str] = dataclasses.field(default_factory=list)
     """Servers of a cell that does not answer, as far as they are known."""
     dead_hosts: list[str] = dataclasses.field(default_factory=list)
@@ -97,6 +99,7 @@ def save(reading: Reading, path: pathlib.Path) -> None:
         "migrations": reading.migrations,
         "providers": reading.providers,
         "topologies": reading.topologies,
+        "images": reading.images,
     }
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -116,6 +119,7 @@ class Earlier:
     migrations: dict[str, Json]
     providers: dict[str, Provider]
     topologies: dict[str, list[Any]]
+    images: dict[str, dict[str, str] | None]
 
 
 def load(path: pathlib.Path, identity: str) -> Earlier | None:
@@ -132,6 +136,7 @@ def load(path: pathlib.Path, identity: str) -> Earlier | None:
             kept["migrations"],
             {name: Provider(**values) for name, values in kept["providers"].items()},
             kept["topologies"],
+            kept["images"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Missing, cut off or of another version: the next pass reads everything.

@@ -48,6 +48,18 @@ Use it for hosts that are about to go, or that you do not trust. A host that
 is disabled in Nova neither gets nor loses anything.
 """,
     ),
+    cfg.FloatOpt(
+        "soft_group_cost",
+        default=0.001,
+        min=0.0,
+        help="""
+What one more pair of a soft server group costs that is not as the group
+wishes, in the goal's unit.
+
+A plan takes such a step only if it gains more than that. 0 ignores soft
+groups; 1 makes them about as strong as hard ones.
+""",
+    ),
     cfg.BoolOpt(
         "numa_packing",
         default=False,

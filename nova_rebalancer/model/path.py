@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 import dataclasses
 
+from nova_rebalancer.model import arrays
 from nova_rebalancer.model import ledger
 from nova_rebalancer.model import reason
 from nova_rebalancer.model import state
@@ -63,6 +64,13 @@ class MigrationPath:
     def makespan_s(self) -> float:
         """Estimated time from the first start to the last end."""
         return max((migration.end_s for migration in self.migrations), default=0.0)
+
+    def ends(self, start: state.PlacementState) -> arrays.Ints:
+        """Return where every instance is in the end, (V,)."""
+        host_of = start.host_of.copy()
+        for migration in self.migrations:
+            host_of[migration.hop.v] = migration.hop.dest
+        return host_of
 
     def replay(self, start: state.PlacementState) -> state.PlacementState:
         """Carry the migrations out in order, one at a time, and return where that leads.

@@ -14,6 +14,7 @@ from nova_rebalancer.model import reason
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.constraints import migratable
+from nova_rebalancer.model.constraints import soft_groups
 from nova_rebalancer.model.objectives import base
 
 FORMAT = "nova-rebalancer-plan/1"
@@ -106,7 +107,8 @@ def document(
                 "bound": plan.bound if before.name == name else None,
             }
             for before, after in zip(plan.before.parts, plan.after.parts, strict=True)
-        ],
+        ]
+        + _soft(plan),
         "migrations": [
             _migration(plan, k, migration, step)
             for k, (migration, step) in enumerate(
@@ -116,6 +118,23 @@ def document(
         "unreachable": [_left_out(start, v, why) for v, why in plan.path.unreachable.items()],
         "excluded": [_excluded(plan, v, found) for v, found in start.excluded.items()],
     }
+
+
+def _soft(plan: Plan) -> list[dict[str, Any]]:
+    """Write the cost of soft server groups, where there are some."""
+    groups = plan.start.soft
+    if not groups:
+        return []
+    return [
+        {
+            "name": "soft_server_groups",
+            "unit": "pairs",
+            "weight": plan.options["soft_group_cost"],
+            "before": soft_groups.cost(groups, plan.start.host_of),
+            "after": soft_groups.cost(groups, plan.path.ends(plan.start)),
+            "bound": None,
+        }
+    ]
 
 
 def dumps(document: Mapping[str, Any]) -> bytes:

@@ -25,6 +25,7 @@ from nova_rebalancer.model import numa
 from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import migratable
 from nova_rebalancer.model.constraints import numa as numa_rule
+from nova_rebalancer.model.constraints import soft_groups
 
 UNLIMITED = np.int64(1) << 60
 """Capacity of a NUMA cell for a resource it does not count."""
@@ -100,6 +101,8 @@ class PlacementState:
         (H,) running migrations that will bring an instance without NUMA topology.
     groups
         Hard anti-affinity groups.
+    soft
+        Soft server groups, which are a cost.
     excluded
         Why each instance that is not movable is not, by index.
     numa_choice
@@ -134,6 +137,7 @@ class PlacementState:
     core: arrays.Ints
     floating: arrays.Ints
     groups: tuple[Group, ...]
+    soft: tuple[soft_groups.SoftGroup, ...]
     excluded: Mapping[int, migratable.Obstacle]
     numa_choice: str
     topologies: numa.Topologies | None = None
@@ -154,10 +158,19 @@ class PlacementState:
 
     def forbidding(self, pairs: Iterable[tuple[int, int]]) -> Self:
         """Return the state where, for each (v, h), ``v`` and its likes must not go to host h."""
-        allowed = self.allowed.copy()
+        eligibility_of, rows = self.eligibility_of.copy(), list(self.allowed)
         for v, h in pairs:
-            allowed[self.eligibility_of[v], h] = False
-        return dataclasses.replace(self, allowed=frozen(allowed))
+            alike = (eligibility_of == eligibility_of[v]) & (self.demand == self.demand[v]).all(
+                axis=1
+            )
+            alike &= (self.guest == self.guest[v]).all(axis=(1, 2))
+            row = rows[eligibility_of[v]].copy()
+            row[h] = False
+            eligibility_of[alike] = len(rows)
+            rows.append(row)
+        return dataclasses.replace(
+            self, eligibility_of=frozen(eligibility_of), allowed=frozen(np.array(rows, dtype=bool))
+        )
 
     def used(self) -> arrays.Ints:
         """What is charged on each capacity row, (P, R)."""
@@ -322,6 +335,7 @@ def build(snapshot: cloud.Snapshot, settings: base.Settings = base.DEFAULTS) -> 
             if group.policy == "anti-affinity" and len(group.members) > 1
             for members in [_inside(group, instance_index)]
         ),
+        soft=soft_groups.of(snapshot.server_groups, instance_index),
         excluded=excluded,
         numa_choice=snapshot.numa_choice,
         topologies=_topologies(view) if snapshot.numa_choice == "nova" else None,
