@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Keystone and Glance hold before anybody uses the cloud. All of it may be done twice."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from tests.cloud import client
@@ -79,16 +80,19 @@ def fill(cloud: settings.Settings) -> None:
             admin.identity.post("/endpoints", json={"endpoint": endpoint})
 
 
-def image(cloud: settings.Settings) -> str:
+def image(
+    cloud: settings.Settings, name: str = IMAGE, properties: Mapping[str, str] | None = None
+) -> str:
     """The id of an image of a few bytes: no fake hypervisor ever reads it."""
     admin = client.Client(cloud)
-    found = admin.list(admin.image, f"/v2/images?name={IMAGE}&status=active", "images")
+    found = admin.list(admin.image, f"/v2/images?name={name}&status=active", "images")
     if not found:
         values = {
-            "name": IMAGE,
+            "name": name,
             "disk_format": "raw",
             "container_format": "bare",
             "visibility": "public",
+            **(properties or {}),
         }
         found = [admin.image.post("/v2/images", json=values).json()]
         admin.image.put(

@@ -15,7 +15,9 @@ Sections = Mapping[str, Mapping[str, object]]
 
 POLICIES = pathlib.Path(__file__).parent.parent.parent / "etc/nova-rebalancer/policy"
 
-DATABASES = ("keystone", "placement", "glance", "neutron", "nova_api", "nova_cell0")
+# Where Nova keeps the servers that never had a host.
+CELL_0 = "nova_cell0"
+DATABASES = ("keystone", "placement", "glance", "neutron", "nova_api", CELL_0)
 
 # Name in clouds.yaml: user.
 USERS = {
@@ -155,7 +157,10 @@ def _ini(path: pathlib.Path, sections: Sections) -> None:
     lines = []
     for section, values in sections.items():
         lines.append(f"[{section}]")
-        lines += [f"{key} = {value}" for key, value in values.items()]
+        for key, value in values.items():
+            # Options that may be given several times are.
+            several = value if isinstance(value, list) else [value]
+            lines += [f"{key} = {one}" for one in several]
         lines.append("")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
@@ -332,17 +337,21 @@ def _neutron(cloud: settings.Settings) -> Sections:
 
 def _nova(cloud: settings.Settings) -> dict[str, Mapping[str, object]]:
     account = {**_account(cloud, "nova"), "valid_interfaces": "internal,public"}
+    # All that have a rule of their own about what may be where.
     filters = (
-        "Compute",
-        "ComputeCapabilities",
-        "ImageProperties",
-        "ServerGroupAntiAffinity",
-        "ServerGroupAffinity",
-        "SameHost",
-        "DifferentHost",
-        "AggregateInstanceExtraSpecs",
-        "NUMATopology",
-        "PciPassthrough",
+        "ComputeFilter",
+        "ComputeCapabilitiesFilter",
+        "ImagePropertiesFilter",
+        "ServerGroupAntiAffinityFilter",
+        "ServerGroupAffinityFilter",
+        "SameHostFilter",
+        "DifferentHostFilter",
+        "AggregateInstanceExtraSpecsFilter",
+        "AggregateImagePropertiesIsolation",
+        "AggregateMultiTenancyIsolation",
+        "AggregateTypeAffinityFilter",
+        "NUMATopologyFilter",
+        "PciPassthroughFilter",
     )
     return {
         "DEFAULT": {
@@ -369,11 +378,31 @@ def _nova(cloud: settings.Settings) -> dict[str, Mapping[str, object]]:
         "wsgi": {"api_paste_config": cloud.venv / "etc/nova/api-paste.ini"},
         "conductor": {"workers": 1},
         # New computes come into the cell by themselves.
-        "scheduler": {"workers": 1, "discover_hosts_in_cells_interval": 5},
+        "scheduler": {
+            "workers": 1,
+            "discover_hosts_in_cells_interval": 5,
+            "enable_isolated_aggregate_filtering": "true",
+            "image_metadata_prefilter": "true",
+            "limit_tenants_to_placement_aggregate": "true",
+        },
         "filter_scheduler": {
             "available_filters": "nova.scheduler.filters.all_filters",
-            "enabled_filters": ",".join(f"{name}Filter" for name in filters),
+            "enabled_filters": ",".join(filters),
             "track_instance_changes": "false",
+            # Free memory alone, of which all hosts have the same: otherwise those with more CPUs, a
+            # larger disk, no devices or a newer hypervisor get nearly all servers.
+            "cpu_weight_multiplier": 0,
+            "disk_weight_multiplier": 0,
+            "pci_weight_multiplier": 0,
+            "hypervisor_version_weight_multiplier": 0,
+        },
+        "pci": {
+            "alias": [
+                json.dumps({"name": name, "device_type": "type-PCI", **ids})
+                for name, ids in hosts.PCI.items()
+            ],
+            # Which of the hypervisor's devices a compute takes.
+            "device_spec": json.dumps(list(hosts.PCI.values())),
         },
         "image_cache": {"manager_interval": -1},
         # The default is 20 cores a project.

@@ -26,6 +26,60 @@ KINDS: tuple[dict[str, Any], ...] = (
     },
 )
 FAST_DISK = "CUSTOM_FAST_DISK"
+SLOW_NETWORK = "CUSTOM_SLOW_NETWORK"
+WINDOWS = "CUSTOM_WINDOWS_LICENSED"
+LICENSE = "CUSTOM_LICENSE"
+# As Nova's libvirt driver says it of hosts with swtpm.
+TPM = (
+    "COMPUTE_SECURITY_TPM_2_0",
+    "COMPUTE_SECURITY_TPM_TIS",
+    "COMPUTE_SECURITY_TPM_CRB",
+    "COMPUTE_SECURITY_TPM_SECRET_SECURITY_USER",
+    "COMPUTE_SECURITY_TPM_SECRET_SECURITY_HOST",
+)
+# By the alias of flavors: one that has to stay where it is, one that can migrate live.
+PCI = {
+    "gpu": {"vendor_id": "10de", "product_id": "1eb8"},
+    "crypto": {"vendor_id": "8086", "product_id": "37c9", "live_migratable": "yes"},
+}
+
+# What is special about a pair of hosts, counted from 0. The fields of the driver; "traits" are in
+# addition to others. Those with a version or CPU of their own come after plain ones, whose guests
+# they take, but do not give back.
+_TEN: dict[str, Any] = {"total": 10, "max_unit": 4, "step_size": 2}
+_DEVICES: dict[str, Any] = {
+    "pci_devices": [
+        {"vendor_id": ids["vendor_id"], "product_id": ids["product_id"], "per_cell": 2}
+        for ids in PCI.values()
+    ]
+}
+_NEW: dict[str, Any] = {"hypervisor_version": 9000000}
+SPECIAL: dict[int, dict[str, Any]] = {
+    0: {"traits": TPM},
+    2: {"traits": TPM, "resources": {LICENSE: _TEN}, **_DEVICES, **_NEW},
+    3: {
+        "traits": TPM,
+        "resources": {LICENSE: _TEN},
+        "cpu": {"model": "Icelake-Server", "features": ["aes", "avx2", "avx512f", "gfni", "pge"]},
+        "nested": [
+            {"name": "vgpu", "resources": {"VGPU": {"total": 8}}, "traits": ["CUSTOM_NVIDIA_47"]}
+        ],
+    },
+    4: {
+        "cpu": {"vendor": "AMD", "model": "EPYC-Rome", "features": ["aes", "avx2", "pge", "svm"]},
+        "nested": [
+            {
+                "name": "sev",
+                "resources": {"MEM_ENCRYPTION_CONTEXT": {"total": 8, "max_unit": 1}},
+                "traits": ["HW_CPU_X86_AMD_SEV"],
+            }
+        ],
+    },
+    5: {"traits": TPM, "threads": 2, "resources": {LICENSE: _TEN}, **_DEVICES},
+    # 6 is for one project, 7 for one flavor, 9 for one trait: see the scenario's aggregates.
+    8: {"traits": TPM, "threads": 2, "resources": {LICENSE: _TEN}, **_DEVICES, **_NEW},
+    9: {"traits": (WINDOWS,)},
+}
 
 
 def name(number: int) -> str:
@@ -33,14 +87,22 @@ def name(number: int) -> str:
     return f"host-{number:03}"
 
 
+def pair_of(number: int) -> int:
+    """Which pair the host with this number is in, from 0."""
+    return (number - 1) // 2
+
+
 def default(cloud: settings.Settings, number: int) -> dict[str, Any]:
     """A host's description; the driver says what the fields mean, ``cell`` is for us."""
     migration = {"mib_per_s": 1024, "overhead_s": 0.5}
-    traits = [FAST_DISK] if number % 2 == 0 else []
     # Nothing migrates from one cell to another.
-    pair = (number - 1) // 2
+    pair = pair_of(number)
     cell = {"cell": cloud.cells[pair % len(cloud.cells)]}
-    return {**cell, **KINDS[pair % len(KINDS)], "traits": traits, "migration": migration}
+    special = SPECIAL.get(pair, {})
+    traits = [FAST_DISK] * (number % 2 == 0) + [SLOW_NETWORK] * (number % 5 == 0)
+    traits += special.get("traits", ())
+    kind = KINDS[pair % len(KINDS)]
+    return {**cell, **kind, **special, "traits": traits, "migration": migration}
 
 
 def write_missing(cloud: settings.Settings, count: int) -> list[str]:

@@ -160,7 +160,8 @@ class _Truth:
         self, cloud: settings.Settings, connection: "pymysql.Connection[cursors.DictCursor]"
     ) -> None:
         self._connection = connection
-        nova = configparser.ConfigParser(interpolation=None)
+        # Some options may be given several times.
+        nova = configparser.ConfigParser(interpolation=None, strict=False)
         nova.read(cloud.config / "nova/nova.conf")
         self._down_after_s = nova.getint("DEFAULT", "service_down_time", fallback=60)
         self._default_zone = nova.get("DEFAULT", "default_availability_zone", fallback="nova")
@@ -248,7 +249,9 @@ class _Truth:
             told = json.loads(row["instance"])["nova_object.data"]
             self._servers[told["uuid"]] = {**told, "host": None}
         urls = self._rows("SELECT database_connection url FROM nova_api.cell_mappings")
-        for name in (parse.urlsplit(row["url"]).path.strip("/") for row in urls):
+        names = [parse.urlsplit(row["url"]).path.strip("/") for row in urls]
+        self._several_cells = len({*names} - {configs.CELL_0}) > 1
+        for name in names:
             self._nodes += self._rows(
                 "SELECT n.uuid, n.host, n.hypervisor_hostname, n.hypervisor_type,"
                 " n.hypervisor_version, n.cpu_info, s.disabled, s.disabled_reason, s.forced_down,"
@@ -322,6 +325,7 @@ class _Truth:
             "format": "nova-rebalancer-snapshot/1",
             "region": settings.REGION,
             "numa_choice": "nova",
+            "several_cells": self._several_cells,
             "hosts": [self._host(name, instances) for name in self._hosts],
             "pools": [{"id": name, "inventories": self._inventories[name]} for name in self._pools],
             "flavors": self._flavors(),
@@ -441,6 +445,7 @@ class _Truth:
             "allocations": allocations,
             "nested": nested,
             "numa": _guest_cells(server["numa_topology"]),
+            "numa_pagesize_kib": _page_size(server["numa_topology"]),
             "metadata": metadata,
             "tags": tags,
             "launched_at": _moment(server["launched_at"], "%Y-%m-%dT%H:%M:%S.%f"),
@@ -457,11 +462,15 @@ class _Truth:
         }
 
     def _properties(self, server: str) -> dict[str, str]:
-        """Image properties that Nova knows; it shows no others."""
+        """Image properties that Nova knows, with those whose names hold a trait's.
+
+        Its API shows the first ones only; the others can be had from the image.
+        """
         found = {}
         for key, value in self._system.get(server, {}).items():
             name = key.removeprefix("image_")
-            shown = self._image_properties is None or name in self._image_properties
+            known = self._image_properties
+            shown = known is None or name in known or name.startswith("trait:")
             if name != key and shown and value is not None:
                 found[name] = value
         return found
@@ -673,8 +682,18 @@ def _guest_cells(topology: str | None) -> list[Json] | None:
             pages = cell["memory"] * 1024 // cell["pagesize"]
             resources[f"HUGEPAGES_{cell['pagesize']}KB"] = pages
         resources = {name: amount for name, amount in resources.items() if amount}
-        found.append({"cell": cell["id"], "resources": resources})
+        pinned = sorted((cell["cpu_pinning_raw"] or {}).values())
+        found.append({"cell": cell["id"], "resources": resources, "pinned": pinned})
     return found
+
+
+def _page_size(topology: str | None) -> int | None:
+    """In KiB; Nova shows that of the last cell that has one."""
+    if topology is None:
+        return None
+    cells = json.loads(topology)["nova_object.data"]["cells"]
+    sizes = [cell["nova_object.data"]["pagesize"] for cell in cells]
+    return next((size for size in reversed(sizes) if size), None)
 
 
 def _asked(flavor: Row, specs: dict[str, str]) -> Amounts:

@@ -11,8 +11,23 @@ two files below ``$CLOUD_DRIVER`` again whenever they change.
 ``numa``
     ``cells``, and for each cell ``pcpus_per_cell``, ``hugepages_2m_per_cell`` and
     ``hugepages_1g_per_cell``. Without it Nova hears of no topology.
+``threads``
+    Of each core: so many CPUs of a cell that follow one another are siblings. 1 if left out.
+``hypervisor_type``, ``hypervisor_version``
+    ``QEMU`` and 8002000, which is 8.2.0.
+``cpu``
+    ``arch``, ``model``, ``vendor`` and ``features``, of which those that are left out are as
+    everywhere. A guest migrates only to the same architecture and vendor with all the features.
 ``traits``
     Names of traits for the resource provider.
+``resources``
+    Further inventories of the resource provider: by resource class ``total`` and whatever else an
+    inventory of Placement has.
+``nested``
+    Providers below it: ``name``, ``resources`` and ``traits``. One that is taken out of the file
+    stays.
+``pci_devices``
+    Read when its compute starts: ``vendor_id`` and ``product_id``, and how many ``per_cell``.
 ``migration``
     ``mib_per_s`` and ``overhead_s`` of the migrations away from here, or ``seconds`` for all alike.
 ``cell``
@@ -27,6 +42,8 @@ two files below ``$CLOUD_DRIVER`` again whenever they change.
 strikes (0 to 1, 0.5 if left out), ``seconds`` how long the copying takes.
 """
 
+from collections.abc import Iterator
+from collections.abc import Mapping
 import json
 import math
 import os
@@ -51,6 +68,13 @@ LOG = logging.getLogger(__name__)
 FOLDER = pathlib.Path(os.environ["CLOUD_DRIVER"])
 NODES = uuid.UUID("3f0ac0de-1d0f-4a7f-9d3c-0d5a3c9be6f1")
 
+CPU = {
+    "arch": "x86_64",
+    "model": "Cascadelake-Server",
+    "vendor": "Intel",
+    "features": ["aes", "avx2", "avx512f", "pge"],
+}
+
 FAULTS = (
     "check-dest",  # the destination refuses
     "check-source",  # the source refuses
@@ -68,6 +92,32 @@ FAULTS = (
 def node_uuid(node: str) -> str:
     """A node's identity. Nova's fake driver has a new one after every start, which Nova refuses."""
     return str(uuid.uuid5(NODES, node))
+
+
+def _inventories(described: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Whole ones, as Nova compares them with Placement's."""
+    whole = {"reserved": 0, "min_unit": 1, "step_size": 1, "allocation_ratio": 1.0}
+    return {
+        name: {**whole, "max_unit": values["total"], **values} for name, values in described.items()
+    }
+
+
+def _pci_devices(described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """As libvirt tells them; those of a host without a topology are near no CPUs."""
+    numa = described.get("numa")
+    for cell in range(numa["cells"] if numa else 1):
+        for bus, product in enumerate(described.get("pci_devices", ())):
+            for slot in range(product["per_cell"]):
+                yield {
+                    "address": f"0000:{16 * cell + bus:02x}:{slot:02x}.0",
+                    "vendor_id": product["vendor_id"],
+                    "product_id": product["product_id"],
+                    "status": "available",
+                    "dev_type": "type-PCI",
+                    "parent_addr": None,
+                    "numa_node": cell if numa else None,
+                    "label": f"label_{product['vendor_id']}_{product['product_id']}",
+                }
 
 
 class JsonFile:
@@ -106,9 +156,6 @@ class SimulatedDriver(fake.FakeDriver):
         self._started = time.time()
         self._orders: dict[str, str] = {}
         super().__init__(virtapi, read_only)
-        # The conductor migrates guests with a NUMA topology between hypervisors of this type only.
-        self.host_status_base["hypervisor_type"] = "QEMU"
-        self.host_status_base["hypervisor_version"] = 8002000
         self._load_guests()
 
     # Identity
@@ -173,18 +220,21 @@ class SimulatedDriver(fake.FakeDriver):
             return resources
         resources["uuid"] = node_uuid(nodename)
         resources["disk_available_least"] = self.local_gb
-        resources["cpu_info"] = json.dumps(
-            {
-                "arch": "x86_64",
-                "model": "Cascadelake-Server",
-                "vendor": "Intel",
-                "features": ["pge"],
-                "topology": {"cells": 1, "sockets": 1, "cores": self.vcpus, "threads": 1},
-            }
-        )
+        # The conductor migrates guests with a NUMA topology between hypervisors of this type only.
+        resources["hypervisor_type"] = described.get("hypervisor_type", "QEMU")
+        resources["hypervisor_version"] = described.get("hypervisor_version", 8002000)
+        cpu, threads = self._cpu(), described.get("threads", 1)
+        cores = self.vcpus // threads
+        topology = {"cells": 1, "sockets": 1, "cores": cores, "threads": threads}
+        resources["cpu_info"] = json.dumps({**cpu, "topology": topology})
+        resources["supported_instances"] = [(cpu["arch"], kind, "hvm") for kind in ("kvm", "qemu")]
         if described.get("numa"):
-            resources["numa_topology"] = self._topology(described["numa"])._to_json()
+            resources["numa_topology"] = self._topology(described["numa"], threads)._to_json()
+        resources["pci_passthrough_devices"] = json.dumps(list(_pci_devices(described)))
         return resources
+
+    def _cpu(self) -> dict[str, Any]:
+        return {**CPU, **self._host_file.read().get("cpu", {})}
 
     def _read_sizes(self) -> dict[str, Any]:
         described: dict[str, Any] = self._host_file.read()
@@ -193,7 +243,7 @@ class SimulatedDriver(fake.FakeDriver):
         self.local_gb = self.resources.local_gb = described.get("disk_gb", 500)
         return described
 
-    def _topology(self, numa: dict[str, Any]) -> objects.NUMATopology:
+    def _topology(self, numa: dict[str, Any], threads: int) -> objects.NUMATopology:
         count = numa["cells"]
         pinned = numa.get("pcpus_per_cell", 0)
         size = self.vcpus // count + pinned
@@ -213,7 +263,7 @@ class SimulatedDriver(fake.FakeDriver):
                     socket=number,
                     cpuset=set(cpus[pinned:]),
                     pcpuset=set(cpus[:pinned]),
-                    siblings=[{cpu} for cpu in cpus],
+                    siblings=[set(cpus[i : i + threads]) for i in range(0, size, threads)],
                     pinned_cpus=set(),
                     cpu_usage=0,
                     memory=memory,
@@ -234,19 +284,22 @@ class SimulatedDriver(fake.FakeDriver):
         described = self._read_sizes()
         super().update_provider_tree(provider_tree, nodename, allocations=allocations)
         numa = described.get("numa") or {}
+        more = dict(described.get("resources", {}))
         pinned = numa.get("cells", 0) * numa.get("pcpus_per_cell", 0)
         if pinned:
-            inventory = dict(provider_tree.data(nodename).inventory)
-            inventory[orc.PCPU] = {
-                "total": pinned,
-                "reserved": 0,
-                "min_unit": 1,
-                "max_unit": pinned,
-                "step_size": 1,
-                "allocation_ratio": 1.0,
-            }
-            provider_tree.update_inventory(nodename, inventory)
-        provider_tree.add_traits(nodename, *described.get("traits", ()))
+            more[orc.PCPU] = {"total": pinned}
+        inventory = provider_tree.data(nodename).inventory
+        provider_tree.update_inventory(nodename, {**inventory, **_inventories(more)})
+        traits = {*described.get("traits", ()), f"HW_ARCH_{self._cpu()['arch'].upper()}"}
+        if described.get("threads", 1) > 1:
+            traits.add("HW_CPU_HYPERTHREADING")
+        provider_tree.add_traits(nodename, *traits)
+        for below in described.get("nested", ()):
+            name = f"{nodename}_{below['name']}"
+            if not provider_tree.exists(name):
+                provider_tree.new_child(name, nodename)
+            provider_tree.update_inventory(name, _inventories(below["resources"]))
+            provider_tree.update_traits(name, below.get("traits", ()))
 
     # Load
 
@@ -290,15 +343,27 @@ class SimulatedDriver(fake.FakeDriver):
         return None
 
     def check_can_live_migrate_destination(
-        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+        self, context: Any, instance: Any, src_compute_info: Any, *args: Any, **kwargs: Any
     ) -> Any:
         if self._fault(instance, instance.host, CONF.host, "check-dest"):
             raise exception.MigrationPreCheckError(reason="simulated: the destination refuses")
-        data = super().check_can_live_migrate_destination(context, instance, *args, **kwargs)
+        self._compare_cpus(json.loads(src_compute_info["cpu_info"]))
+        data = super().check_can_live_migrate_destination(
+            context, instance, src_compute_info, *args, **kwargs
+        )
         data.dst_supports_numa_live_migration = True
         # Not a field of this object, but it comes along in the name of the file that is not there.
         data.filename = CONF.host
         return data
+
+    def _compare_cpus(self, source: Mapping[str, Any]) -> None:
+        """Refuse what has another CPU, as libvirt does for guests with the CPU of their host."""
+        ours = self._cpu()
+        other = [name for name in ("arch", "vendor") if source[name] != ours[name]]
+        lacking = sorted({*source["features"]} - {*ours["features"]})
+        if other or lacking:
+            why = f"simulated: other {other}, lacking {lacking} of the source's CPU"
+            raise exception.InvalidCPUInfo(reason=why)
 
     def check_can_live_migrate_source(
         self, context: Any, instance: Any, dest_check_data: Any, block_device_info: Any = None
