@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An anonymised snapshot has no names and plans like the original."""
 
+from collections.abc import Sequence
 import copy
 import dataclasses
 import json
@@ -15,6 +16,8 @@ from nova_rebalancer import controller
 from nova_rebalancer.collect import anonymise
 from nova_rebalancer.collect import document
 from nova_rebalancer.collect import vmr2l
+from nova_rebalancer.model import state
+from nova_rebalancer.model.constraints import base as constraints
 from nova_rebalancer.model.objectives import fragmentation
 from nova_rebalancer.plan import base
 from tests import clouds
@@ -24,11 +27,11 @@ from tests.unit.collect import vmr2l_files
 def everything() -> dict[str, Any]:
     """A snapshot with every key of the format; what must not be seen contains SECRET.
 
-    A plan exists, too: on a, i2 and i3 (2 cores each) may move, and 30 - 12 cores are free, on b
-    30; of both 2 are fragments of 4, and none if one of them moves.  c was not read whole.
+    A plan exists, too: on a, i2 and i3 (2 cores each) may move, and 30 - 15 cores are free, on b
+    29; of these 3 and 1 are fragments of 4.  c was not read whole, and d is for another project.
     """
     hosts = []
-    for name in ("SECRET-a", "SECRET-b", "SECRET-c"):
+    for name in ("SECRET-a", "SECRET-b", "SECRET-c", "SECRET-d"):
         hosts.append(
             {
                 "id": name,
@@ -47,7 +50,20 @@ def everything() -> dict[str, Any]:
                 "shared": {"DISK_GB": "SECRET-pool", "CUSTOM_SECRET_IOPS": "SECRET-pool"},
                 "numa": {
                     "provenance": "operator",
-                    "cells": [{"id": 0, "capacity": {"PCPU": 30, "CUSTOM_SECRET_LICENCE": 9}}],
+                    "cells": [
+                        {
+                            "id": 0,
+                            "capacity": {"PCPU": 30, "CUSTOM_SECRET_LICENCE": 9},
+                            "detail": {
+                                "shared_cpus": [],
+                                "dedicated_cpus": list(range(2, 32)),
+                                "siblings": [[cpu, cpu + 1] for cpu in range(2, 32, 2)],
+                                "memory_mib": 65536,
+                                "pages": {"4": 8388608, "2048": 16384},
+                                "pci_devices": 0,
+                            },
+                        }
+                    ],
                 },
                 "rack": {"provenance": "operator", "value": "SECRET-rack"},
                 "cell": {"provenance": "unknown", "value": None},
@@ -61,7 +77,7 @@ def everything() -> dict[str, Any]:
                     "vendor": "Intel",
                     "model": "Cascadelake-Server",
                     "arch": "x86_64",
-                    "features": ["SECRET"],
+                    "features": ["SECRET", "avx2"],
                     "topology": {"SECRET": 2},
                 },
                 "providers": [
@@ -91,8 +107,9 @@ def everything() -> dict[str, Any]:
             }
         )
     hosts[1]["migration_mibps"] = {"provenance": "operator", "value": "SECRET, but fast"}
-    # i2 and i3 take half of what the others take.
+    # i2 and i3 take half of what the others take, which are under way and use GPUs.
     sizes = [4, 4, 2, 2]
+    guest = {"PCPU": 2, "MEMORY_MB": 2048, "CUSTOM_SECRET_LICENCE": 1}
     instances = [
         {
             "id": f"SECRET-i{i}",
@@ -107,33 +124,52 @@ def everything() -> dict[str, Any]:
             "locked": i == 1,
             "locked_reason": "SECRET, ask Anna",
             "allow_migration": True,
-            "allowed_hosts": ["SECRET-b", "SECRET-a"],
+            "allowed_hosts": ["SECRET-b", "SECRET-a", "SECRET-d"],
             "allocations": {"PCPU": size, "MEMORY_MB": 2048, "CUSTOM_SECRET_LICENCE": 1},
             "nested": {} if i > 1 else {"SECRET-a-gpu": {"VGPU": 1, "CUSTOM_SECRET_GPU": 1}},
-            "numa": [{"cell": 0, "resources": {"PCPU": size, "CUSTOM_SECRET_LICENCE": 1}}],
+            "numa": None,
+            "numa_pagesize_kib": None,
             "usage": {"PCPU": {"mean": 0.5, "window_s": 60, "age_s": 5}},
-            "metadata": {"owner": "SECRET"},
-            "tags": ["SECRET"],
+            "metadata": {"owner": "SECRET", "nova-rebalancer:allow-migration": "True"},
+            "tags": ["SECRET", "nova-rebalancer:move"],
             "launched_at": "2025-01-01T00:00:00Z",
             "updated_at": "2025-01-02T00:00:00Z",
             "pinned_az": "SECRET-zone",
             "image": {
                 "id": "SECRET-image",
-                "properties": {"hw_cpu_policy": "dedicated", "hw_secret": "SECRET"},
+                "properties": {
+                    "hw_cpu_policy": "dedicated",
+                    "hw_secret": "SECRET",
+                    "trait:CUSTOM_SECRET_RACK": "required",
+                    "trait:SECRET": "SECRET",
+                },
             },
-            "extra_specs": {"hw:cpu_policy": "dedicated", "SECRET:key": "SECRET"},
-            "scheduler_hints": {"group": "SECRET-g", "SECRET": ["SECRET"]},
+            "extra_specs": {
+                "hw:cpu_policy": "dedicated",
+                "hw:mem_page_size": "2048",
+                "SECRET:key": "SECRET",
+                "trait_SECRET:HW_CPU_X86_AVX2": "required",
+                "resources:CUSTOM_SECRET_LICENCE": "1",
+                "trait:HW_SECRET_THING": "SECRET",
+            }
+            | ({} if i else {"pci_passthrough:alias": "SECRET:1", "hw:pmem": "SECRET"}),
+            "scheduler_hints": {"group": "SECRET-g", "SECRET": ["SECRET"]}
+            | ({} if i else {"same_host": ["SECRET-away"]}),
             "volumes": ["SECRET-volume", f"SECRET-volume-{i}"],
             "vnic_types": [],
         }
         for i, size in enumerate(sizes)
     ]
+    for i in (2, 3):
+        instances[i]["numa_pagesize_kib"] = 2048
+        instances[i]["numa"] = [{"cell": 0, "resources": guest, "pinned": [2 * i, 2 * i + 1]}]
     return {
         "format": "nova-rebalancer-snapshot/1",
         "cloud": "SECRET-cloud",
         "region": "SECRET-region",
         "taken_at": "2025-02-01T00:00:00Z",
         "numa_choice": "nova",
+        "several_cells": False,
         "hosts": hosts,
         "pools": [
             {
@@ -164,8 +200,8 @@ def everything() -> dict[str, Any]:
             {
                 "id": "SECRET-7",
                 "name": "SECRET-agg",
-                "hosts": ["SECRET-b"],
-                "metadata": {"SECRET": "SECRET"},
+                "hosts": ["SECRET-d"],
+                "metadata": {"SECRET": "SECRET", "filter_tenant_id": "SECRET-other"},
             }
         ],
         "running_migrations": [
@@ -255,8 +291,8 @@ def schema_parts(schema: Any) -> dict[str, set[str]]:
 def test_pseudonyms():
     """Names are numbered in the order they occur and are the same at all their places."""
     result = anonymise.anonymise(everything())
-    assert [host["id"] for host in result["hosts"]] == ["host-0001", "host-0002", "host-0003"]
-    assert result["instances"][0]["allowed_hosts"] == ["host-0002", "host-0001"]
+    assert [host["id"] for host in result["hosts"]] == [f"host-000{h}" for h in range(1, 5)]
+    assert result["instances"][0]["allowed_hosts"] == ["host-0002", "host-0001", "host-0004"]
     away = result["outside"][0]["id"]
     assert result["server_groups"][0]["members"] == [
         result["instances"][1]["id"],
@@ -268,7 +304,7 @@ def test_pseudonyms():
     assert result["instances"][0]["project"] == result["server_groups"][0]["project"]
     (custom,) = set(result["hosts"][0]["inventories"]) - {"PCPU", "MEMORY_MB"}
     assert custom in result["instances"][0]["allocations"]
-    assert custom in result["instances"][0]["numa"][0]["resources"]
+    assert custom in result["instances"][2]["numa"][0]["resources"]
     assert custom in result["running_migrations"][0]["far_allocations"]
     host, running = result["hosts"][0], result["running_migrations"][0]
     assert [held["consumer"] for held in host["held"]] == [away, running["id"], "consumer-0001"]
@@ -282,12 +318,15 @@ def test_pseudonyms():
     assert result["outside"][0]["host"] == result["refused"][0]["host"]
     assert result["missing"][0]["hosts"] == [result["hosts"][2]["id"]]
     assert result["running_migrations"][1]["dest"] is None
+    rack = host["traits"][1]
+    assert result["instances"][0]["image"]["properties"][f"trait:{rack}"] == "required"
+    assert result["instances"][0]["extra_specs"][f"resources:{custom}"] == "1"
     first, second = (instance["volumes"] for instance in result["instances"][:2])
     assert (first[0] == second[0], first[1] == second[1]) == (True, False)
 
 
 def test_what_stays():
-    """Amounts, states, policies and times stay; few extra specs and image properties do."""
+    """Amounts, states, policies, topologies and times stay; of what is asked for few words do."""
     result = anonymise.anonymise(everything())
     host, instance = result["hosts"][0], result["instances"][1]
     assert host["inventories"]["PCPU"] == {"total": 32, "reserved": 2, "max_unit": 32}
@@ -300,17 +339,39 @@ def test_what_stays():
         "vendor": "Intel",
         "model": "Cascadelake-Server",
         "arch": "x86_64",
+        "features": ["feature-0001", "feature-0002"],
     }
     assert (host["hypervisor_type"], host["hypervisor_version"]) == ("QEMU", 8002000)
     assert [one["migration_mibps"]["value"] for one in result["hosts"]] == [
         "1250.5",
         None,
         "1250.5",
+        "1250.5",
     ]
     assert [held["why"] for held in host["held"]] == ["elsewhere", "migration", "unknown"]
     assert host["held"][0]["resources"]["PCPU"] == 2
-    assert instance["extra_specs"] == {"hw:cpu_policy": "dedicated"}
-    assert instance["image"]["properties"] == {"hw_cpu_policy": "dedicated"}
+    assert instance["extra_specs"] == {
+        "hw:cpu_policy": "dedicated",
+        "hw:mem_page_size": "2048",
+        "trait_request-0001:HW_CPU_X86_AVX2": "required",
+        "resources:CUSTOM_RESOURCE_0001": "1",
+        "trait:CUSTOM_KEPT_OFF_0001": "forbidden",
+    }
+    assert instance["image"]["properties"] == {
+        "hw_cpu_policy": "dedicated",
+        "trait:CUSTOM_TRAIT_0001": "required",
+    }
+    assert [one["traits"][2:] for one in result["hosts"]] == [[], [], [], ["CUSTOM_KEPT_OFF_0001"]]
+    assert instance["metadata"] == {"nova-rebalancer:allow-migration": "true"}
+    assert instance["tags"] == ["nova-rebalancer:move"]
+    assert instance["scheduler_hints"] == {}
+    assert list(result["instances"][0]["scheduler_hints"]) == ["same_host"]
+    assert (
+        host["numa"]["cells"][0]["detail"] == everything()["hosts"][0]["numa"]["cells"][0]["detail"]
+    )
+    assert result["instances"][3]["numa"][0]["pinned"] == [6, 7]
+    assert result["instances"][3]["numa_pagesize_kib"] == 2048
+    assert result["several_cells"] is False
     assert (instance["updated_at"], instance["vnic_types"]) == ("2025-01-02T00:00:00Z", [])
     assert (instance["vm_state"], instance["power_state"]) == ("active", 1)
     assert result["outside"][0]["reason"] == "host_refused"
@@ -331,6 +392,27 @@ def test_unknown_stays_unknown():
     assert "image" not in result["instances"][1]
     assert "hosts" not in result["missing"][0]
     assert "far_allocations" not in result["running_migrations"][1]
+
+
+def test_unknown_topology_stays_unknown():
+    """Cells without details, guests on unknown CPUs and CPUs without features stay without."""
+    given = everything()
+    given["hosts"][0]["numa"]["cells"][0]["detail"] = None
+    given["hosts"][1]["numa"] = None
+    del given["instances"][2]["numa"][0]["pinned"]
+    given["instances"][3]["numa"][0]["pinned"] = None
+    given["hosts"][0]["cpu_info"] = {}
+    given["hosts"][1]["cpu_info"] = {"topology": {"SECRET": 2}, "model": ["SECRET"]}
+    result = anonymise.anonymise(given)
+    first, second = result["hosts"][:2]
+    assert first["numa"]["cells"][0].get("detail") is None
+    assert second.get("numa") is None
+    assert "pinned" not in result["instances"][2]["numa"][0]
+    assert result["instances"][3]["numa"][0]["pinned"] is None
+    assert (first["cpu_info"], second["cpu_info"]) == ({}, {"model": "cpu-0001", "features": []})
+    before, after = clouds.state_of(given), clouds.state_of(result)
+    np.testing.assert_array_equal(before.allowed, after.allowed)
+    assert codes(before) == codes(after)
 
 
 def test_key():
@@ -365,9 +447,190 @@ def test_same_arrays_of_any_cloud(made, key):
     assert_same_arrays(made, result)
 
 
-def assert_same_arrays(original: dict[str, Any], result: dict[str, Any]) -> None:
+def text_cloud(
+    metadata: Sequence[dict[str, str]], instances: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Hosts a to d, each in an aggregate with metadata of its own, and instances on a."""
+    hosts = [
+        clouds.host(
+            name,
+            1 << 10,
+            az="zone-1" if name < "d" else "zone-2",
+            service_host=f"{name}.example.org",
+            traits=[
+                *["HW_CPU_X86_AVX2", "CUSTOM_DISK", "COMPUTE_NET_VIF_MODEL_E1000"][: 3 - h],
+                *["HW_ARCH_X86_64"][: max(0, 2 - h)],
+            ],
+            hypervisor_type="QEMU",
+            hypervisor_version=8002000 + h % 3,
+            cpu_info={
+                "arch": "x86_64",
+                "features": ["avx", "sgx"],
+                "maxphysaddr": {"mode": "emulate", "bits": 40 + 4 * h},
+            },
+        )
+        for h, name in enumerate("abcd")
+    ]
+    aggregates = [
+        {"name": f"of {host['id']}", "hosts": [host["id"]], "metadata": said}
+        for host, said in zip(hosts, metadata, strict=True)
+    ]
+    running = [clouds.instance(f"i{v}", "a", 1, **one) for v, one in enumerate(instances)]
+    return clouds.snapshot(hosts, running, aggregates=aggregates)
+
+
+PLAIN: tuple[dict[str, str], ...] = ({}, {}, {}, {})
+
+
+def asks(specs: dict[str, str]) -> dict[str, Any]:
+    """What an instance of a flavor with extra specs has of it."""
+    return {"extra_specs": specs}
+
+
+def made_of(properties: dict[str, str]) -> dict[str, Any]:
+    """What an instance of an image with properties has of it."""
+    return {"image": {"id": "image", "properties": properties}}
+
+
+@KEYS
+@pytest.mark.parametrize(
+    ("metadata", "instance"),
+    [
+        (PLAIN, {"metadata": {"nova-rebalancer:pin-hosts": "a.example.org, c.example.org"}}),
+        (PLAIN, {"metadata": {"nova-rebalancer:ban-hosts": "b.example.org"}}),
+        (({}, {"filter_tenant_id_x": "p, q"}, {}, {}), {"project": "other"}),
+        (({}, {}, {"filter_tenant_id": "p"}, {}), {"project": "p"}),
+        (({}, {"instance_type": "large"}, {}, {}), {"flavor": "small"}),
+        (({}, {"os_distro": "x"}, {}, {}), made_of({"os_distro": "y"})),
+        (({}, {"trait:CUSTOM_DISK": "required"}, {}, {}), {}),
+        (({"ssd": "1"}, {"ssd": "1,2"}, {"ssd": "0"}, {}), asks({"ssd": ">= 1"})),
+        (PLAIN, asks({"capabilities:cpu_info:features": "<in> sgx", "capabilities:host": "x"})),
+        (PLAIN, asks({"hw:maxphysaddr_bits": "44"})),
+        (PLAIN, made_of({"hw_maxphysaddr_bits": "48"})),
+        (PLAIN, made_of({"img_hv_requested_version": "<=8.2.1"})),
+        (PLAIN, made_of({"trait:CUSTOM_DISK": "required"})),
+        (PLAIN, made_of({"hw_vif_model": "e1000"})),
+        (PLAIN, made_of({"architecture": "x86-64"})),
+        (PLAIN, asks({"trait:CUSTOM_DISK": "forbidden"})),
+        (PLAIN, asks({"trait7:COMPUTE_NET_VIF_MODEL_E1000": "required"})),
+        (PLAIN, asks({"trait:no trait at all": "required"})),
+    ],
+)
+def test_text_keeps_its_effect(metadata, instance, key):
+    """Text that keeps an instance off hosts keeps it off these when it is not there any more."""
+    made = text_cloud(metadata, [instance, {}])
+    assert not np.all(clouds.state_of(made).allowed[0, :3])
+    assert_same_arrays(made, anonymise.anonymise(made, key))
+
+
+TEXTS = {
+    "specs": {
+        "ssd": ["1", ">= 1", "<or> 1 <or> 2"],
+        "aggregate_instance_extra_specs:net": ["s== fast", "<in> as"],
+        "capabilities:cpu_info:arch": ["x86_64", "s!= x86_64"],
+        "hw:maxphysaddr_bits": ["44"],
+        "trait:CUSTOM_DISK": ["required", "forbidden"],
+        "trait_more:HW_CPU_X86_AVX2": ["required"],
+        "hw:cpu_thread_policy": ["isolate"],
+        "pci_passthrough:alias": ["card:1"],
+        "accel:device_profile": ["fpga"],
+        "hw:pmem": ["small", ""],
+        "hw:tpm_version": ["2.0"],
+        "hw:mem_encryption": ["True", "no"],
+        "note": ["anything"],
+    },
+    "properties": {
+        "os_distro": ["debian", "fedora"],
+        "trait:CUSTOM_DISK": ["required"],
+        "hw_vif_model": ["e1000", "virtio"],
+        "hw_architecture": ["x86_64"],
+        "architecture": ["x86_64"],
+        "img_hv_requested_version": [">=8.2.1", "<8"],
+        "note": ["anything", "something"],
+    },
+    "metadata": {
+        "nova-rebalancer:pin-hosts": ["a.example.org,b.example.org", " , "],
+        "nova-rebalancer:ban-hosts": ["b.example.org", "nowhere"],
+        "nova-rebalancer:allow-migration": [" True", "false"],
+    },
+    "scheduler_hints": {"same_host": [["i0"], []], "query": ["[]"], "group": ["g"]},
+    "aggregate": {
+        "filter_tenant_id": ["p", "p,q"],
+        "filter_tenant_id_more": ["q"],
+        "instance_type": ["large", "large, small"],
+        "os_distro": ["debian"],
+        "ssd": ["1", "2,3"],
+        "net": ["fast", "slow"],
+        "trait:CUSTOM_DISK": ["required"],
+    },
+}
+"""What may be said of instances and aggregates, each with some values."""
+
+
+def few(name: str) -> strategies.SearchStrategy[dict[str, Any]]:
+    """Nothing or a little of what may be said."""
+    one = strategies.sampled_from(sorted(TEXTS[name])).flatmap(
+        lambda key: strategies.tuples(
+            strategies.just(key), strategies.sampled_from(TEXTS[name][key])
+        )
+    )
+    return strategies.lists(one, max_size=2).map(dict)
+
+
+@strategies.composite
+def text_clouds(draw: strategies.DrawFn) -> dict[str, Any]:
+    """A cloud full of text."""
+    instances = strategies.fixed_dictionaries(
+        {
+            "extra_specs": few("specs"),
+            "image": few("properties").map(lambda said: {"id": None, "properties": said}),
+            "metadata": few("metadata"),
+            "scheduler_hints": few("scheduler_hints"),
+            "tags": strategies.sampled_from([[], ["nova-rebalancer:move", "mine"]]),
+            "project": strategies.sampled_from(["p", "q", None]),
+            "flavor": strategies.sampled_from(["large", "small", None]),
+            "pinned_az": strategies.sampled_from([None, "", "zone-1"]),
+            "allowed_hosts": strategies.sampled_from([None, ["a", "b"]]),
+        }
+    )
+    metadata = draw(strategies.lists(few("aggregate"), min_size=4, max_size=4))
+    return text_cloud(metadata, draw(strategies.lists(instances, min_size=2, max_size=6)))
+
+
+@hypothesis.given(
+    text_clouds(),
+    strategies.sampled_from([None, b"a secret"]),
+    strategies.booleans(),
+    strategies.sets(strategies.sampled_from(["keep_zone", "image_traits", "scheduler_hints"])),
+)
+def test_same_rules_in_a_cloud_full_of_text(made, key, opt_in, ignored):
+    """Where anything may go, and what stays and why, is the same, whatever text decides it."""
+    result = anonymise.anonymise(made, key)
+    assert document.problems(result) == []
+    options = constraints.Settings(opt_in=opt_in, ignored_rules=frozenset(ignored))
+    assert_same_arrays(made, result, options)
+
+
+def test_many_share_a_mark():
+    """What keeps many kinds of instances off the same hosts is written at these once."""
+    kinds = [{"flavor": f"flavor-{v}", "project": f"project-{v}"} for v in range(20)]
+    made = text_cloud(({}, {"filter_tenant_id": "mine"}, {}, {}), kinds)
+    result = anonymise.anonymise(made)
+    assert [len(host["traits"]) for host in result["hosts"]] == [4, 4, 1, 0]
+
+
+def codes(made: state.PlacementState) -> dict[int, str]:
+    """Why each instance that stays does, in a word."""
+    return {v: why.reason.code for v, why in made.excluded.items()}
+
+
+def assert_same_arrays(
+    original: dict[str, Any],
+    result: dict[str, Any],
+    settings: constraints.Settings = constraints.DEFAULTS,
+) -> None:
     """Two snapshots are one to a planner, who knows no names."""
-    a, b = (clouds.state_of(made) for made in (original, result))
+    a, b = (state.build(clouds.facts_of(made), settings) for made in (original, result))
     for field in dataclasses.fields(a):
         values = getattr(a, field.name), getattr(b, field.name)
         if isinstance(values[0], np.ndarray):
@@ -375,9 +638,8 @@ def assert_same_arrays(original: dict[str, Any], result: dict[str, Any]) -> None
     assert [(group.limit, group.members, group.arriving) for group in a.groups] == [
         (group.limit, group.members, group.arriving) for group in b.groups
     ]
-    assert [why.reason.code for why in a.excluded.values()] == [
-        why.reason.code for why in b.excluded.values()
-    ]
+    assert codes(a) == codes(b)
+    assert a.topologies == b.topologies
     goal = fragmentation.Fragmentation(16)
     assert goal.evaluate(a) == goal.evaluate(b)
 
