@@ -102,16 +102,20 @@ class Prober:
         how = live.Options(self._read, facts_file=self._facts or None, cache=False)
         return live.snapshot(source, how, reader.Progress()).snapshot
 
-    def migratable(self) -> tuple[list[Outcome], list[Move]]:
-        """Move everything once that may be moved; what was done, and what found no room."""
+    def migratable(self, batches: int | None = None) -> tuple[list[Outcome], list[Move]]:
+        """Move everything once that may be moved; what was done, and what found no room.
+
+        With ``batches`` only so many of a few moves each.
+        """
         done: list[Outcome] = []
         seen: set[str] = set()
         while True:
             snapshot = self.snapshot()
             start = state.build(snapshot)
             batch, left = self._batch(snapshot, start, seen)
-            if not batch:
+            if not batch or batches == 0:
                 return done, left
+            batches = None if batches is None else batches - 1
             seen.update(move.instance for move in batch)
             outcomes = list(self._carry_out(batch))
             done += outcomes
