@@ -2,6 +2,7 @@
 """``nova-rebalance plan``: from a snapshot to an ordered, checked plan; nothing is changed."""
 
 import argparse
+import collections
 from collections.abc import Sequence
 import logging
 from typing import Any
@@ -233,6 +234,10 @@ class Plan(outcome.Lister):
                 len(written["unreachable"]),
                 first["reason"]["text"],
             )
+        why = collections.Counter(entry["reason"]["code"] for entry in written["excluded"])
+        if why:
+            told = ", ".join(f"{code} {count}" for code, count in why.most_common())
+            print(f"excluded from moving: {told}", file=self.app.stderr)
         goal = written["objective"]
         bound = "none" if goal["bound"] is None else f"{goal['bound']:.4f}"
         head = f"{goal['name']} {goal['before']:.4f} -> {goal['after']:.4f} (bound {bound}"

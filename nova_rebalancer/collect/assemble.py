@@ -532,10 +532,10 @@ class _Assembly:
         """Whether two instances have one name on their hypervisors.
 
         Nova makes it of the instance's number in its cell's database (``instance_name_template``),
-        so that it is unique in a cell.
+        so that it is unique in a cell.  What is on no host may be in cell 0, which always exists.
         """
-        labels = [server.get("label") for server in self._now.servers.values()]
-        told = [label for label in labels if label]
+        servers = self._now.servers.values()
+        told = [server["label"] for server in servers if server.get("label") and server["host"]]
         return len(set(told)) < len(told)
 
     def _lacks(self) -> None:

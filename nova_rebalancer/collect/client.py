@@ -34,6 +34,8 @@ AGAIN = (*LOADED, 500, 502, 504)
 
 LONGEST_WAIT_S = 60.0
 
+_TAG = re.compile("<[^>]*>")
+
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
@@ -140,7 +142,7 @@ class Client:
             If there is no answer, or none that can be used, after all attempts.
         """
         return self._patiently(
-            f"{service} {path}", lambda: self._once(service, path, version, tuple(accept))
+            f"{service} {_short(path)}", lambda: self._once(service, path, version, tuple(accept))
         )
 
     def each(
@@ -260,8 +262,8 @@ class Client:
         if status >= 400:
             raise Refused(
                 status,
-                f"cloud {self.cloud.name}: {service} refuses GET {path} with {status} "
-                f"({_message(answer)})",
+                f"cloud {self.cloud.name}: {service} refuses GET {_short(path)} with "
+                f"{status} ({_message(answer)})",
             )
         try:
             return orjson.loads(answer.content)
@@ -329,11 +331,12 @@ def _retry_after(answer: requests.Response) -> float:
 
 
 def _message(answer: requests.Response) -> str:
-    """Find the text in the error formats of Nova, Placement and Neutron."""
+    """Find the text in the error formats of the services."""
     try:
         content = orjson.loads(answer.content)
     except orjson.JSONDecodeError:
-        return _line(answer.text or answer.reason)
+        # Glance, and what checks tokens, answer in HTML.
+        return _line(_TAG.sub(" ", answer.text) or answer.reason)
     if isinstance(content, dict):
         for value in (content, *content.values()):
             if isinstance(value, list) and value:
@@ -343,6 +346,11 @@ def _message(answer: requests.Response) -> str:
                     if isinstance(value.get(key), str):
                         return _line(value[key])
     return _line(answer.text)
+
+
+def _short(path: str) -> str:
+    """Cut a path whose query is a list of ids."""
+    return path if len(path) <= 120 else f"{path[:100]}..."
 
 
 def _line(text: object) -> str:

@@ -56,7 +56,8 @@ def _listed(ask: client.Client, names: Sequence[str], hidden: str) -> Iterator[J
     """Yield those of some images that are shown; Glance may cut its pages shorter than asked."""
     query = {
         "id": f"in:{','.join(names)}",
-        "limit": str(len(names)),
+        # A page that is full is said to have a next one.
+        "limit": str(len(names) + 1),
         "os_hidden": hidden,
         # Without it images of the community would be missing.
         "visibility": "all",

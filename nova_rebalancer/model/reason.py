@@ -25,7 +25,7 @@ CODES: Mapping[str, str] = {
     "persistent_memory": "It uses persistent memory of its host.",
     "pci_devices": "It has PCI devices of its host.",
     "scheduler_hints": "It was made with a scheduler hint that names others or hosts.",
-    "numa_unknown": "It is pinned, and not all of its CPUs are known.",
+    "numa_unknown": "Not all is known that Nova would place its NUMA cells by.",
     "no_host": "The rules leave it no host but its own.",
     "affinity": "Moving it alone would split its affinity group.",
     "not_allowed": "A rule keeps it off the host it was meant for.",

@@ -79,6 +79,8 @@ class View:
         Whether somebody says of any host which Nova cell it is in.
     unsettled
         Why it cannot be told what is free of the NUMA cells of a host, by its id, on a live cloud.
+    settled
+        Ids of all other hosts.
     emulators
         Ids of hosts where some instance has isolated emulator threads.
     """
@@ -118,6 +120,7 @@ class View:
         self.emulators: set[str] = set()
         if snapshot.numa_choice == "nova":
             self._settle()
+        self.settled = {host.id for host in hosts} - self.unsettled.keys()
 
     def _settle(self) -> None:
         """Find the hosts whose NUMA cells are not known whole."""

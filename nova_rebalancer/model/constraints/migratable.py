@@ -214,16 +214,20 @@ def _devices(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Ite
             expires_s=None,
             providers=len(instance.nested),
         )
-    if view.snapshot.numa_choice == "nova" and instance.numa and asks.cpu_policy != "shared":
+    if view.snapshot.numa_choice == "nova" and instance.numa:
         why: str | None = None
-        if asks.emulator_isolated:
-            why = "which CPU its isolated emulator threads hold"
+        if not view.settled - {host.id}:
+            why = "the NUMA cells of no other host are known; a facts file can tell them"
+        elif asks.cpu_policy == "shared":
+            pass
+        elif asks.emulator_isolated:
+            why = "which CPU its isolated emulator threads hold is not known"
         elif any(guest.pinned is None for guest in instance.numa):
-            why = "which CPUs it is pinned to"
+            why = "which CPUs it is pinned to is not known"
         elif "PCPU" not in instance.allocations:
-            why = "which CPUs its host pins (it is charged VCPU, as vcpu_pin_set does)"
+            why = "which CPUs are pinned is not known (charged as VCPU, as with vcpu_pin_set)"
         if why is not None:
-            yield _obstacle("numa_unknown", f"{name} is pinned, and {why} is not known")
+            yield _obstacle("numa_unknown", f"{name} has a NUMA topology, and {why}")
 
 
 def _together(
