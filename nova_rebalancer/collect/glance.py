@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib import parse
 
+from nova_rebalancer import exceptions
 from nova_rebalancer.collect import client
 
 Json = dict[str, Any]
@@ -30,7 +31,7 @@ def traits(ask: client.Client, images: Sequence[str]) -> dict[str, dict[str, str
     Raises
     ------
     CloudError
-        If Glance does not answer, is not in the catalogue or refuses the list.
+        If Glance does not answer well, is not in the catalogue or refuses the list.
     """
     found: dict[str, dict[str, str] | None] = dict.fromkeys(images)
     for hidden in ("false", "true"):
@@ -38,7 +39,9 @@ def traits(ask: client.Client, images: Sequence[str]) -> dict[str, dict[str, str
         for first in range(0, len(wanted), AT_ONCE):
             for image in _listed(ask, wanted[first : first + AT_ONCE], hidden):
                 found[image["id"]] = {
-                    key: str(value) for key, value in image.items() if key.startswith(PREFIX)
+                    key: str(value)
+                    for key, value in image.items()
+                    if key.startswith(PREFIX) and value is not None
                 }
     return found
 
@@ -64,7 +67,10 @@ def _listed(ask: client.Client, names: Sequence[str], hidden: str) -> Iterator[J
     }
     while True:
         page = ask.get("image", f"/v2/images?{parse.urlencode(query, safe=':,')}")
-        yield from page["images"]
-        if not page["images"] or "next" not in page:
+        images = page.get("images")
+        if images is None:
+            raise exceptions.CloudError("Glance answers without a list of images")
+        yield from images
+        if not images or not page.get("next"):
             return
-        query["marker"] = page["images"][-1]["id"]
+        query["marker"] = images[-1]["id"]

@@ -68,6 +68,22 @@ def node(
         (size / "nr_hugepages").write_text(f"{count}\n")
 
 
+def threads(root: pathlib.Path, *cores: str) -> None:
+    """What the kernel shows of cores with these CPUs, on a host with several threads each."""
+    folder = root / "sys/devices/system/cpu"
+    for core in cores:
+        for cpu in host_facts.parse_cpus(core):
+            (folder / f"cpu{cpu}/topology").mkdir(parents=True)
+            (folder / f"cpu{cpu}/topology/thread_siblings_list").write_text(f"{core}\n")
+    (folder / "smt").mkdir()
+    (folder / "smt/control").write_text("on\n")
+
+
+def siblings(host: facts.Host) -> list[list[str]]:
+    """Cores of each cell, in the script's writing."""
+    return [[host_facts.format_cpus(core) for core in cell.siblings] for cell in host.numa or ()]
+
+
 def run(root: pathlib.Path, *arguments: str, conf: str | None = None) -> facts.Host:
     """What our reader makes of the script's output for host a."""
     options = ["--root", str(root), *arguments]
@@ -119,6 +135,42 @@ def test_cpu_sets(root):
     assert cpus(host) == [("0-1", "2-3,8,10-11"), ("4", "12-15")]
 
 
+def test_siblings(root):
+    """Threads of one core are told by cell, CPUs that no instance may have are left out."""
+    threads(root, "0,8", "1,9", "2,10", "3,11", "4,12", "5,13", "6,14", "7,15")
+    host = run(
+        root,
+        conf="[DEFAULT]\nhost=a\n[compute]\ncpu_shared_set=0-1,4\ncpu_dedicated_set=2-3,8,10-12\n",
+    )
+    assert siblings(host) == [["0,8", "2,10", "3,11"], ["4,12"]]
+
+
+def test_wide_cores(root):
+    """A core may have more than two threads, in any numbers."""
+    threads(root, "0-3", "8-11", "4,6", "5,7", "12-15")
+    host = run(root, conf="[DEFAULT]\nhost=a\n[compute]\ncpu_dedicated_set=0-2,4-11\n")
+    assert siblings(host) == [["0-2", "8-11"], ["4,6", "5,7"]]
+
+
+def test_no_siblings(root):
+    """Nothing is told of cores with one thread each."""
+    threads(root, *map(str, range(15)))
+    (root / "sys/devices/system/cpu/smt/control").write_text("notsupported\n")
+    assert siblings(run(root, "--host", "a")) == [[], []]
+
+
+def test_siblings_of_cpus_that_are_offline(root, capsys):
+    """The kernel does not tell the core of a CPU that is offline: a line names such CPUs."""
+    threads(root, "0,8", "1,9", "2,10", "3,11", "4,12", "5,13", "6,14", "7")
+    file = root / "nova.conf"
+    file.write_text("[DEFAULT]\nhost=a\n[compute]\ncpu_dedicated_set=6-7,14-15\n")
+    assert host_facts.main(["--root", str(root), "--nova-conf", str(file)]) == 0
+    told = capsys.readouterr()
+    assert 'siblings: ["6,14"]' in told.out
+    assert told.err.startswith("host-facts: CPUs 15 are offline: siblings lacks them; run it again")
+    assert told.err.count("\n") == 1
+
+
 def test_only_dedicated(root):
     """With dedicated CPUs only, no instance may share any."""
     host = run(root, "--host", "a", conf="[compute]\ncpu_dedicated_set = 2-3\n")
@@ -161,7 +213,11 @@ def test_name_is_the_hostname(root, capsys):
 
 
 def test_round_trip(root):
-    """What the script prints fits what nova-compute of the same host tells Placement."""
+    """What the script prints fits what nova-compute of the same host tells Placement.
+
+    The first cell has 1 GiB in large pages, the second 16; the rest of 64 GiB is in small ones.
+    """
+    threads(root, *(f"{cpu},{cpu + 8}" for cpu in range(8)))
     host = run(
         root, conf="[DEFAULT]\nhost=a\n[compute]\ncpu_shared_set=0-7\ncpu_dedicated_set=8-15"
     )
@@ -192,10 +248,26 @@ def test_round_trip(root):
             {
                 "id": 0,
                 "capacity": {**capacity, "HUGEPAGES_2048KB": 512, "HUGEPAGES_1048576KB": 0},
+                "detail": {
+                    "shared_cpus": [0, 1, 2, 3],
+                    "dedicated_cpus": [8, 9, 10, 11],
+                    "siblings": [[0, 8], [1, 9], [2, 10], [3, 11]],
+                    "memory_mib": 65536,
+                    "pages": {"4": 63 * 1024 * 256, "2048": 512},
+                    "pci_devices": 0,
+                },
             },
             {
                 "id": 1,
                 "capacity": {**capacity, "HUGEPAGES_2048KB": 0, "HUGEPAGES_1048576KB": 16},
+                "detail": {
+                    "shared_cpus": [4, 5, 6, 7],
+                    "dedicated_cpus": [12, 13, 14, 15],
+                    "siblings": [[4, 12], [5, 13], [6, 14], [7, 15]],
+                    "memory_mib": 65536,
+                    "pages": {"4": 48 * 1024 * 256, "1048576": 16},
+                    "pci_devices": 0,
+                },
             },
         ],
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small cloud on loopback: Keystone, Nova, Placement and Neutron's ports over one World.
+"""A small cloud on loopback: Keystone, Nova, Placement, ports and images over one World.
 
 ``running`` serves a World over HTTP to real clients, ``Direct`` answers the same without sockets.
 Answers, pages and errors are those of Nova 34 and Placement 16 as far as the collector asks; what
@@ -39,6 +39,7 @@ SHARES = "MISC_SHARES_VIA_AGGREGATE"
 SMALL = {"VCPU": 2, "MEMORY_MB": 2048, "DISK_GB": 10}
 USER, PROJECT = "5" * 32, "9" * 32
 HOST, NODE = "OS-EXT-SRV-ATTR:host", "OS-EXT-SRV-ATTR:hypervisor_hostname"
+LABEL = "OS-EXT-SRV-ATTR:instance_name"
 TASK, STATE = "OS-EXT-STS:task_state", "OS-EXT-STS:vm_state"
 
 
@@ -56,7 +57,7 @@ class World:
         """How far this cloud's clock is ahead of the machine's."""
         self.max_limit = 1000
         self.newest = {"compute": "2.100", "placement": "1.39"}
-        self.catalogue = {"compute", "placement", "network"}
+        self.catalogue = {"compute", "placement", "network", "image"}
         self.roles = ["admin", "member"]
         self.password = "secret"
         self.token = 1
@@ -73,6 +74,9 @@ class World:
         self.topologies: dict[str, Json] = {}
         self.ports: list[Json] = []
         self.port_pages = 1000
+        self.images: dict[str, Json] = {}
+        self.image("e" * 8)
+        self.image_pages = 1000
         self.providers: dict[str, Json] = {}
         self.inventories: dict[str, dict[str, Json]] = {}
         self.traits: dict[str, list[str]] = {}
@@ -156,6 +160,20 @@ class World:
         )
         return made
 
+    def image(self, made: str | None = None, **fields: Any) -> str:
+        """Add an image; custom properties stand beside the others, as in Glance."""
+        made = made or self.new()
+        self.images[made] = {
+            "id": made,
+            "name": f"image-{made[:8]}",
+            "owner": PROJECT,
+            "status": "active",
+            "visibility": "public",
+            "os_hidden": False,
+            **fields,
+        }
+        return made
+
     def node(self, name: str) -> str:
         """Return the provider of the host called ``name``."""
         return next(one["id"] for one in self.hypervisors if one["service"]["host"] == name)
@@ -187,6 +205,7 @@ class World:
             "OS-SRV-USG:launched_at": "2026-01-01T00:00:00.000000",
             HOST: host,
             NODE: host,
+            LABEL: f"instance-{made[:8]}",
             TASK: None,
             STATE: "active",
             "OS-EXT-STS:power_state": 1,
@@ -642,6 +661,34 @@ class Api:
         more = first + len(page) < len(chosen)
         return {"ports": page, **({"ports_links": [{"rel": "next"}]} if more else {})}
 
+    def _image(self, path: list[str], query: dict[str, str], version: client.Version) -> Any:
+        if path != ["v2", "images"] or not query["id"].startswith("in:"):
+            raise Fault(501, {"message": f"{path} is not played"})
+        world = self.world
+        # Only who asks for all is shown the community's.
+        hidden = set() if query.get("visibility") == "all" else {"community"}
+        chosen = [
+            one
+            for one in world.images.values()
+            if one["id"] in query["id"].removeprefix("in:").split(",")
+            and one["os_hidden"] == (query.get("os_hidden") == "true")
+            and one["visibility"] not in hidden
+        ]
+        if "admin" not in world.roles:
+            theirs = ("public", "community")
+            chosen = [
+                one for one in chosen if one["visibility"] in theirs or one["owner"] == PROJECT
+            ]
+        if "marker" in query:
+            ids = [one["id"] for one in chosen]
+            if query["marker"] not in ids:
+                raise Fault(400, {"message": "Image could not be found."})
+            chosen = chosen[ids.index(query["marker"]) + 1 :]
+        limit = min(int(query.get("limit", 25)), world.image_pages)
+        # A full page has a link to the next one, which may be empty.
+        more = {"next": "/v2/images?..."} if len(chosen) >= limit else {}
+        return {"images": chosen[:limit], **more}
+
     def discovery(self, service: str, root: str) -> Any:
         """Return the version document of a service."""
         if service == "identity":
@@ -665,6 +712,7 @@ class Api:
             "compute": f"{root}/compute/v2.1",
             "placement": f"{root}/placement",
             "network": f"{root}/network",
+            "image": f"{root}/image",
         }
         domain = {"id": "default", "name": "Default"}
         moment = datetime.datetime.fromtimestamp(self.world.time() + 86_400, datetime.UTC)
@@ -781,7 +829,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """Answer Nova, Placement, Neutron and discovery."""
+        """Answer Nova, Placement, Neutron, Glance and discovery."""
         self._handle(None)
 
     def do_POST(self) -> None:

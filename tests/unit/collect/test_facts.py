@@ -115,6 +115,68 @@ def test_capacity_of_cells():
     ]
 
 
+def detail(numa: str) -> dict[str, Any]:
+    """What the only cell in this text becomes for Nova's fitting."""
+    made = snapshot(host("a"))
+    facts.apply(made, said(f"hosts: {{a: {{numa: [{numa}]}}}}"))
+    assert document.problems(made) == []
+    (cell,) = made["hosts"][0]["numa"]["cells"]
+    found: dict[str, Any] = cell["detail"]
+    return found
+
+
+def test_detail_of_cells():
+    """What Nova fits instances by is there in full; memory in no large page is in small ones.
+
+    Of 8,192 MiB there are 7 x 2 MiB and 4 x 1 GiB in large pages; 4,082 MiB are 1,044,992 pages.
+    """
+    assert detail(
+        '{cell: 3, memory_mib: 8192, shared_cpus: "0-1,8", dedicated_cpus: "2,10-11",'
+        ' siblings: ["11,3", "0,8", "2,10"], pci_devices: 2, hugepages: {1048576: 4, 2048: 7}}'
+    ) == {
+        "shared_cpus": [0, 1, 8],
+        "dedicated_cpus": [2, 10, 11],
+        # CPU 3 is not configured.
+        "siblings": [[0, 8], [2, 10], [11]],
+        "memory_mib": 8192,
+        "pages": {"4": 1044992, "2048": 7, "1048576": 4},
+        "pci_devices": 2,
+    }
+
+
+def test_detail_without_a_word():
+    """A cell of which only the memory is told has no CPUs, no cores, small pages, no devices."""
+    assert detail("{cell: 0, memory_mib: 1}") == {
+        "shared_cpus": [],
+        "dedicated_cpus": [],
+        "siblings": [],
+        "memory_mib": 1,
+        "pages": {"4": 256},
+        "pci_devices": 0,
+    }
+
+
+def test_more_large_pages_than_memory():
+    """A cell of nothing but large pages has no small one, never fewer."""
+    assert detail("{cell: 0, memory_mib: 3, hugepages: {2048: 2}}")["pages"] == {
+        "4": 0,
+        "2048": 2,
+    }
+
+
+def test_cores_of_other_cells():
+    """A core has only CPUs of its cell: those of another cell, or of none, are left out."""
+    read = said("""
+defaults:
+  numa:
+    - {cell: 0, memory_mib: 9, shared_cpus: "0-1", siblings: ["0,4", "1,5", "2,6"]}
+    - {cell: 1, memory_mib: 9, dedicated_cpus: "4-5", siblings: ["4-5"]}
+""")
+    first, second = read.of("a").numa or ()
+    assert first.siblings == (frozenset({0}), frozenset({1}))
+    assert second.siblings == (frozenset({4, 5}),)
+
+
 def test_resources_without_inventory_are_left_out():
     """A cell has no PCPU where the host has none for Placement."""
     one = host("a")
@@ -281,6 +343,9 @@ BAD = [
     ("hosts: {a: {migration_mibps: 0}}", r"hosts.a.migration_mibps: "),
     ("defaults: {numa: []}", r"defaults.numa: "),
     ("defaults: {numa: [{cell: 0}]}", r'defaults.numa\[0\]: "memory_mib" is a required'),
+    ("defaults: {numa: [{cell: 0, memory_mib: 1, siblings: '0,1'}]}", r"numa\[0\].siblings: "),
+    ("defaults: {numa: [{cell: 0, memory_mib: 1, siblings: [1]}]}", r"siblings\[0\]: .*quotes$"),
+    ("defaults: {numa: [{cell: 0, memory_mib: 1, pci_devices: -1}]}", r"\[0\].pci_devices: "),
     ("--- 1", "another document"),
     ("a: \x01", "not YAML: unacceptable character"),
 ]
@@ -315,6 +380,14 @@ def test_bad_files(body, text):
         (
             '{cell: 0, memory_mib: 1, shared_cpus: "0-3,^2"}',
             '[0].shared_cpus: "^2" is neither a CPU number nor a range like 4-15',
+        ),
+        (
+            '{cell: 0, memory_mib: 1, shared_cpus: "0-3", siblings: ["0,2", "3,2"]}',
+            "[0].siblings: CPU 2 is in two cores",
+        ),
+        (
+            '{cell: 0, memory_mib: 1, shared_cpus: "0-3", siblings: ["0+2"]}',
+            '[0].siblings: "0+2" is neither a CPU number nor a range like 4-15',
         ),
     ],
 )
@@ -391,6 +464,11 @@ def test_sample():
     assert [len(cell.shared_cpus) for cell in first.numa or ()] == [8, 8]
     assert [len(cell.dedicated_cpus) for cell in first.numa or ()] == [24, 24]
     assert [cell.hugepages for cell in first.numa or ()] == [{2048: 4096, 1048576: 32}] * 2
+    assert [len(cell.siblings) for cell in first.numa or ()] == [16, 16]
+    assert all(
+        frozenset().union(*cell.siblings) == cell.shared_cpus | cell.dedicated_cpus
+        for cell in first.numa or ()
+    )
     assert (first.rack, second.rack, other.rack) == ("r07", "r08", None)
     assert (first.migration_mibps, other.migration_mibps) == (1200, 2400)
     assert (first.cell, other.cell) == ("cell1", "cell1")

@@ -111,7 +111,7 @@ def test_requests_of_a_first_pass(server, world):
         world.server("a", specs=NUMA)
     fill(server, world)
     over_http(server)
-    assert len(server.lines("/(compute|placement|network)")) <= 7 / 500 + 4 * 2 + 3 + 40
+    assert len(server.lines("/(compute|placement|network|image)")) <= 7 / 500 + 4 * 2 + 3 + 40
 
 
 def test_server_vanishes_before_its_topology_is_asked(server, world):
@@ -258,7 +258,7 @@ def test_nothing_changed(server, world, tmp_path):
     assert server.lines(r"resource_providers/|/topology|/servers/[0-9a-f]{8}-") == []
     # A migration at the same stage still has its allocations.
     assert server.lines("placement/allocations/") == []
-    assert len(server.lines("/(compute|placement|network)")) <= 25
+    assert len(server.lines("/(compute|placement|network|image)")) <= 25
 
 
 def test_nothing_changed_with_pools(tmp_path):
@@ -521,6 +521,138 @@ def test_ports(world):
     found = by_id(written(directly(world)))
     assert found[first]["vnic_types"] == ["direct"]
     assert found[second]["vnic_types"] == []
+
+
+# Images
+
+
+FAST = {"trait:CUSTOM_FAST": "required"}
+
+
+def made_of(world: emulator.World, image: str | None, **properties: str) -> str:
+    """Add a server that was made of an image."""
+    return world.server("a", image={"id": image, "properties": properties})
+
+
+def properties(now: reading.Reading) -> dict[str, dict[str, str]]:
+    """Image properties by instance."""
+    return {name: one["image"]["properties"] for name, one in by_id(written(now)).items()}
+
+
+def test_image_traits(server, world):
+    """Traits that an image requires stand beside what Nova shows of it; a volume has none."""
+    name = made_of(world, world.image(os_distro="debian", **FAST), hw_disk_bus="virtio")
+    plain, volume = made_of(world, world.image()), made_of(world, None)
+    fill(server, world)
+    now = over_http(server)
+    found = properties(now)
+    assert found[name] == {"hw_disk_bus": "virtio", **FAST}
+    assert found[plain] == found[volume] == {}
+    assert missing(now) == {}
+    assert len(server.lines("GET /image/v2/images")) == 1
+
+
+def test_image_traits_that_nova_tells(server, world):
+    """Nova's own word, of when the server was made, counts; then Glance is not asked."""
+    world.servers.clear()
+    image = world.image(**FAST)
+    old = {"trait:CUSTOM_OLD": "required", "base_image_ref": image}
+    name = made_of(world, image, **old)
+    fill(server, world)
+    now = over_http(server)
+    assert properties(now)[name] == old
+    assert server.lines("/image/") == []
+
+
+@pytest.mark.parametrize("how", ["absent", "down", "forbidden"])
+def test_no_images(server, world, how):
+    """Without Glance no image's traits are known; it is said once, and no host is left out."""
+    fill(server, world)
+    made_of(world, world.image(**FAST))
+    if how == "absent":
+        world.catalogue.remove("image")
+    if how == "down":
+        server.on("/image", times=99, status=503)
+    if how == "forbidden":
+        server.on("/image", times=99, status=403)
+    now = over_http(server)
+    assert missing(now) == {"image traits": []}
+    (lack,) = written(now)["missing"]
+    assert "image" in lack["reason"] and len(lack["reason"]) < 300
+
+
+def test_images_that_are_gone(world):
+    """Images that Glance does not show are counted and some are named, with their servers."""
+    for image in ("gone-1", "gone-1", "gone-2", "gone-3", "gone-4"):
+        made_of(world, image)
+    now = directly(world)
+    (lack,) = written(now)["missing"]
+    assert (lack["what"], lack["hosts"]) == ("image traits", [])
+    assert "gone-1, gone-2, gone-3 and 1 more" in lack["reason"]
+    assert lack["reason"].endswith("servers made of that: 5")
+
+
+def test_images_of_servers_without_a_host(world):
+    """A server on no host is not moved, so its image does not matter."""
+    world.server(None, image={"id": "gone", "properties": {}})
+    assert missing(directly(world)) == {}
+
+
+def test_images_that_are_known(server, world, tmp_path):
+    """What an image required when its servers were made still counts after it is gone."""
+    image = world.image(**FAST)
+    name = made_of(world, image)
+    made_of(world, "gone")
+    fill(server, world)
+    earlier = remembered(over_http(server), tmp_path)
+    del world.images[image]
+    again = over_http(server, earlier)
+    assert properties(again)[name] == FAST
+    assert server.lines("/image/") == []
+    assert "does not show gone," in written(again)["missing"][0]["reason"]
+
+
+@pytest.mark.parametrize("kind", ["new", "changed"])
+def test_images_of_what_changed(world, tmp_path, kind):
+    """An image is looked at again when a server made of it is new or changed."""
+    image = world.image()
+    name = made_of(world, image)
+    earlier = remembered(directly(world), tmp_path)
+    world.ahead_s += 60
+    world.images[image].update(FAST)
+    if kind == "new":
+        made_of(world, image)
+    else:
+        world.touch(name)
+    assert properties(directly(world, earlier))[name] == FAST
+
+
+def test_images_are_asked_again_after_a_failure(server, world, tmp_path):
+    """What failed is not remembered as read."""
+    name = made_of(world, world.image(**FAST))
+    fill(server, world)
+    server.on("/image/", times=1, status=403)
+    earlier = remembered(over_http(server), tmp_path)
+    assert properties(over_http(server, earlier))[name] == FAST
+
+
+# Cells
+
+
+def test_several_cells(world):
+    """Two servers with one name on their hypervisors show that there are several cells."""
+    assert written(directly(world))["several_cells"] is False
+    first, second, *_ = world.servers
+    world.servers[second][emulator.LABEL] = world.servers[first][emulator.LABEL]
+    assert written(directly(world))["several_cells"] is True
+
+
+@pytest.mark.parametrize("label", [None, ""])
+def test_one_cell(world, label):
+    """Servers whose names on the hypervisors Nova does not show are no sign of anything."""
+    for one in world.servers.values():
+        one[emulator.LABEL] = label
+    assert written(directly(world))["several_cells"] is False
 
 
 # Down cells
