@@ -667,6 +667,7 @@ class Views:
         self.cloud = cloud
         self.nova, self.placement = f"{root}/compute", f"{root}/placement"
         self.neutron = f"{root}/networking"
+        self.glance = f"{root}/image"
         self.keystone = f"{root}/identity/v3/"
 
     def links(self, *path: str) -> list[dict[str, str]]:
@@ -1051,6 +1052,7 @@ class Views:
             "compute": ("nova", f"{self.nova}/v2.1"),
             "placement": ("placement", self.placement),
             "network": ("neutron", self.neutron),
+            "image": ("glance", self.glance),
         }
         default = {"id": "default", "name": "Default"}
         catalogue = [
@@ -1154,7 +1156,13 @@ class Views:
             "status": "CURRENT",
             "links": [{"rel": "self", "href": f"{self.neutron}/v2.0/"}],
         }
+        glance = {
+            "id": "v2.17",
+            "status": "CURRENT",
+            "links": [{"rel": "self", "href": f"{self.glance}/v2/"}],
+        }
         documents = {
+            "/image": {"versions": [glance]},
             "/networking": {"versions": [neutron]},
             "/identity": {"versions": {"values": [self.keystone_version()]}},
             "/identity/v3": {"version": self.keystone_version()},
@@ -1601,6 +1609,20 @@ class Api:
             document["ports_links"] = [{"rel": "next", "href": href}]
         return [json.dumps(document, separators=(",", ":")).encode()]
 
+    def images(self, text: str) -> list[bytes]:
+        """Answer a list of images by id; hidden ones there are none."""
+        query = dict(urllib.parse.parse_qsl(text))
+        word, _, names = query.get("id", "").partition(":")
+        if word != "in":
+            raise unscripted("images of Glance without ids")
+        shown = set(names.split(",")) if query.get("os_hidden") != "true" else set()
+        images = [
+            {"id": image.id, "status": "active", **image.properties}
+            for image in self.cloud.images
+            if image.id in shown
+        ]
+        return [dumped({"images": images, "first": "/v2/images"})]
+
     def change(self, text: str) -> bytes:
         """Change a server and say which.
 
@@ -1765,6 +1787,8 @@ class Front:
             return 200, pieces, f"Last-Modified: {self.modified}\r\nCache-Control: no-cache\r\n"
         if path.startswith("/networking/v2.0/"):
             return 200, self.api.neutron(path.removeprefix("/networking/v2.0/"), query), ""
+        if path == "/image/v2/images":
+            return 200, self.api.images(query), ""
         raise unscripted(path)
 
     def _log_in(self, body: bytes) -> bytes:

@@ -677,7 +677,11 @@ def missing(case: Case) -> Iterator[Finding]:
             effect = f"nothing is moved from or to {concerned}"
             yield Finding("snapshot", WARNING, text, effect, "mend it and run again")
         else:
-            yield Finding("snapshot", WARNING, text, "no host is concerned", "none needed")
+            effect, remedy = "no host is concerned", "none needed"
+            if lack["what"] == "image traits":
+                effect = "a plan may send an instance to a host without a trait its image requires"
+                remedy = "let the account list images; Nova refuses such a migration"
+            yield Finding("snapshot", WARNING, text, effect, remedy)
     if not found:
         yield Finding("snapshot", OK, "nothing else is missing in it")
 

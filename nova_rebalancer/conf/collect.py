@@ -7,7 +7,7 @@ GROUP = cfg.OptGroup(
     "collect",
     title="Collecting options",
     help="""
-How Nova, Placement and Neutron are asked. The number of requests under way
+How Nova, Placement, Neutron and Glance are asked. The number of requests under way
 goes down by itself when the cloud answers slower than usual or refuses for
 load, and up again afterwards; these options are the most it may be.
 """,

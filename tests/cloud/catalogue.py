@@ -23,6 +23,7 @@ GET_ONLY = "get-only"
 GET_ONLY_RULES = (
     {"service": "compute", "method": "GET", "path": "/v2.1/**"},
     {"service": "placement", "method": "GET", "path": "/**"},
+    {"service": "image", "method": "GET", "path": "/v2/images"},
 )
 
 

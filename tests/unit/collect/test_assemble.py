@@ -72,6 +72,10 @@ def check_charges(world: emulator.World, made: dict[str, Any]) -> None:
             row = built.row_of[h, r]
             if row != state.NOWHERE:
                 charged = world.charged(rows[row])[resource]
+                if resource.endswith(state.NESTED):
+                    nested = [one.id for one in snapshot.hosts[h].providers]
+                    plain = resource.removesuffix(state.NESTED)
+                    charged = sum(world.charged(one)[plain] for one in nested)
                 assert used[row, r] == charged, (snapshot.hosts[h].service_host, resource)
 
 
@@ -549,7 +553,8 @@ def test_pinned(world, charged):
     made = written(world)
     check_charges(world, made)
     assert instances(made)[name]["numa"] == [
-        {"cell": cell, "resources": {charged: 2, "MEMORY_MB": 1024}} for cell in (0, 1)
+        {"cell": cell, "pinned": pinned, "resources": {charged: 2, "MEMORY_MB": 1024}}
+        for cell, pinned in ((0, [0, 1]), (1, [0, 1]))
     ]
     numa = hosts(made)["a"]["numa"]
     assert numa == {

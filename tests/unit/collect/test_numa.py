@@ -80,7 +80,7 @@ def test_no_topology():
 def test_shared_cpus():
     """CPUs that are not pinned are VCPU, memory in small pages is memory alone."""
     assert numa.cells({"nodes": [node(2, 512, 0)], "pagesize_kb": 4}) == [
-        {"cell": 1, "resources": {"VCPU": 2, "MEMORY_MB": 512}}
+        {"cell": 1, "pinned": [], "resources": {"VCPU": 2, "MEMORY_MB": 512}}
     ]
 
 
@@ -89,6 +89,7 @@ def test_mixed_cpus_and_large_pages():
     assert numa.cells({"nodes": [node(4, 2048, 3)], "pagesize_kb": 2048}) == [
         {
             "cell": 1,
+            "pinned": [8, 9, 10],
             "resources": {"VCPU": 1, "PCPU": 3, "MEMORY_MB": 2048, "HUGEPAGES_2048KB": 1024},
         }
     ]
@@ -99,7 +100,7 @@ def test_account_that_may_not_see_hosts():
     one = node(2, 512, 0)
     del one["host_node"], one["cpu_pinning"]
     assert numa.cells({"nodes": [one]}) == [
-        {"cell": None, "resources": {"VCPU": 2, "MEMORY_MB": 512}}
+        {"cell": None, "pinned": None, "resources": {"VCPU": 2, "MEMORY_MB": 512}}
     ]
 
 
