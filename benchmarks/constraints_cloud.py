@@ -42,12 +42,16 @@ from tests.cloud import settings
 
 STRICTER = {
     "allowed_hosts": "a pin is ours, Nova knows none",
+    "cpu": "the API does not show the guest's CPU, so the same model is asked for",
+    "host_not_usable": "nothing leaves a host that is disabled, down or not read whole",
+    "pci_devices": "whether a device migrates is in Nova's configuration alone",
     "banned_hosts": "a ban is ours, Nova knows none",
     "keep_zone": "Nova lets what asked for no zone leave its zone",
     "affinity": "the group is split where a member is on the destination already, or refused",
     "image_isolation": "Nova compares only the properties it knows",
     "locked": "an administrator may move what is locked",
     "nested_resources": "whether a device migrates depends on drivers",
+    "numa": "where free PCI devices decide on the cells, and the API does not show them",
     "numa_unknown": "pinned instances with isolated emulator threads",
     "opted_out": "opting out is ours, Nova knows none",
     "scheduler_hints": "a hint may be met all the same",

@@ -107,16 +107,15 @@ def run(
         found = planner(asked, goal, budget, options.seed, watch)
         if ask == 0:
             bound, status = found.bound, found.status
-        reached = finder.find(start, found.host_of, found.cells_of, cost, limits)
-        reached, its_steps = _best_part(start, goal, before, reached, cost, limits)
-        price = options.soft_group_cost * _worse(start, reached)
-        if _value(its_steps, before) + price < least or ask == 0:
-            best, steps, planned_by = reached, its_steps, found.planner
-            least = _value(its_steps, before) + price
-        if not (reached.unreachable or price) or watch.stopped() or budget.over():
+        whole = finder.find(start, found.host_of, found.cells_of, cost, limits)
+        price = options.soft_group_cost
+        reached, its_steps, paid = _best_part(start, goal, before, whole, cost, limits, price)
+        if paid < least or ask == 0:
+            best, steps, planned_by, least = reached, its_steps, found.planner, paid
+        parting = list(_parting(start, whole)) if price else []
+        if not (reached.unreachable or parting) or watch.stopped() or budget.over():
             break
-        if price:
-            asked = asked.forbidding(_parting(start, reached))
+        asked = asked.forbidding(parting)
         if reached.unreachable:
             asked, budget = _ask_again(asked, found, reached, budget)
     after = goal.evaluate(best.replay(start))
@@ -137,16 +136,6 @@ def run(
     )
 
 
-def _value(steps: list[objectives.Step], before: objectives.Value) -> float:
-    return steps[-1].value if steps else before.value
-
-
-def _worse(start: state.PlacementState, reached: path.MigrationPath) -> int:
-    """Return how many more pairs of soft groups are not as they wish after a path."""
-    after = soft_groups.cost(start.soft, reached.ends(start))
-    return max(0, after - soft_groups.cost(start.soft, start.host_of))
-
-
 def _parting(start: state.PlacementState, reached: path.MigrationPath) -> Iterator[tuple[int, int]]:
     """Yield the members of soft groups that a path makes worse off, with where it takes them."""
     ends = reached.ends(start)
@@ -164,16 +153,23 @@ def _best_part(
     reached: path.MigrationPath,
     cost: path_base.Cost,
     limits: path_base.Limits,
-) -> tuple[path.MigrationPath, list[objectives.Step]]:
-    """Cut a path after the migration where the goal is best; what follows gains nothing."""
+    price: float,
+) -> tuple[path.MigrationPath, list[objectives.Step], float]:
+    """Cut a path after the migration where it is best; what follows gains nothing.
+
+    Best is the goal's value and ``price`` for each pair of soft groups that is no longer as it
+    wishes; that sum is returned too.
+    """
     hops = [migration.hop for migration in reached.migrations]
     steps = goal.trace(start, hops)
-    values = [before.value, *(step.value for step in steps)]
+    pairs = soft_groups.changes(start.soft, start.host_of, ((hop.v, hop.dest) for hop in hops))
+    values = [before.value]
+    values += [step.value + price * max(0, more) for step, more in zip(steps, pairs, strict=True)]
     # Equal within rounding counts as equal: the shortest path of them is taken.
     keep = next(k for k, value in enumerate(values) if value <= min(values) + target.TOLERANCE)
     if keep < len(hops):
         reached = finder.from_hops(start, hops[:keep], dict(reached.unreachable), cost, limits)
-    return reached, steps[:keep]
+    return reached, steps[:keep], values[keep]
 
 
 def _ask_again(

@@ -55,7 +55,7 @@ then what may be in flight together, then the objective.
     at the start: ``usable``, ``scope``, ``allowed_hosts``, ``banned_hosts``, ``pinned_zone``,
     ``keep_zone``*, ``units``, ``tenant_isolation``*, ``aggregate_extra_specs``*,
     ``image_isolation``*, ``flavor_isolation``*, ``isolated_traits``*, ``traits``,
-    ``image_traits``*, ``image_properties``*, ``capabilities``*, ``provider_tree``*.  Against
+    ``image_traits``*, ``image_properties``*, ``capabilities``*, ``provider_tree``.  Against
     ``source``: ``cell``*, ``hypervisor``, ``cpu``*.
 ``numa``
     ``source_numa`` is not where the guest cells are; ``dest_numa`` is null for an instance with

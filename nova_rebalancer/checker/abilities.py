@@ -170,7 +170,7 @@ def _version_fits(version: int, wanted: str) -> bool:
     oslo.utils' VersionPredicate for versions that are numbers; others fit nothing.
     """
     numbers: list[int] = []
-    while version:
+    while version > 0:
         version, number = divmod(version, 1000)
         numbers.insert(0, number)
     for part in wanted.split(","):

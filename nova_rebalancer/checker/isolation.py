@@ -42,8 +42,10 @@ def tenant_isolation(given: case.Case) -> str | None:
     own = [
         aggregate
         for aggregate in given.cloud.document.get("aggregates", ())
-        if project in aggregate.get("metadata", {}).values()
-        and any(key.startswith(TENANT) for key in aggregate["metadata"])
+        if any(
+            key.startswith(TENANT) and value == project
+            for key, value in aggregate.get("metadata", {}).items()
+        )
     ]
     if own and not any(given.dest.id in aggregate["hosts"] for aggregate in own):
         named = _list({aggregate["name"] for aggregate in own})

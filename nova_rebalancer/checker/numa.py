@@ -89,9 +89,11 @@ class Replay:
             return f'instance "{self._restless[dest.id]}" is on its way from or to it'
         pins = wants.cpu_policy(instance.entry) in migratable.PINNED
         for name, guest in self._on[dest.id].items():
-            if None in guest.cells or None in guest.pinned:
+            entry = self._cloud.instances[name].entry
+            blind = None in guest.pinned and wants.cpu_policy(entry) in migratable.PINNED
+            if None in guest.cells or blind:
                 return f'where instance "{name}" is in it is not known'
-            if pins and wants.isolates_emulator(self._cloud.instances[name].entry):
+            if pins and wants.isolates_emulator(entry):
                 return f'which CPU has the emulator threads of instance "{name}" is not known'
         return None
 

@@ -22,7 +22,6 @@ IGNORABLE = frozenset(
         "keep_zone",
         "nested_resources",
         "pci_devices",
-        "provider_tree",
         "scheduler_hints",
         "special_ports",
         "tenant_isolation",

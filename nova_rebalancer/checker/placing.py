@@ -115,7 +115,7 @@ def _named(instance: facts.Instance, key: str) -> frozenset[str]:
 
 def _pinned_zone(given: case.Case) -> str | None:
     pinned = given.instance.entry.get("pinned_az")
-    if pinned is None or given.dest.az == pinned:
+    if not pinned or given.dest.az == pinned:
         return None
     return (
         f'dest "{given.dest.name}" is in availability zone {_text(given.dest.az)}, '
@@ -125,7 +125,7 @@ def _pinned_zone(given: case.Case) -> str | None:
 
 def _keep_zone(given: case.Case) -> str | None:
     home, dest = given.home, given.dest
-    if given.instance.entry.get("pinned_az") is not None or dest.az == home.az:
+    if given.instance.entry.get("pinned_az") or dest.az == home.az:
         return None
     return (
         f'dest "{dest.name}" is in availability zone {_text(dest.az)}, '

@@ -56,7 +56,8 @@ class Explain(outcome.Lister):
         options = controller.Options(**settings.rules(conf, parsed_args))
         instance = explanation.find(snapshot, parsed_args.instance)
         found = explanation.Explainer(snapshot, options.settings(snapshot)).of(instance)
-        name = found.instance.name or found.instance.id
+        # Names may hold line breaks.
+        name = " ".join((found.instance.name or found.instance.id).split())
         print(f"{name} ({found.instance.id}) is on {found.host.service_host}", file=self.app.stderr)
         for obstacle in found.obstacles:
             methods = " and ".join(obstacle.methods)
@@ -70,14 +71,17 @@ class Explain(outcome.Lister):
         stays = found.stays
         if stays or not any(verdict.possible for verdict in found.verdicts):
             self.exit_code = 3
-        why_not = "; ".join(obstacle.reason.text for obstacle in found.obstacles)
+        why_not = "; ".join(
+            obstacle.reason.text for obstacle in found.obstacles if "live" in obstacle.methods
+        )
         columns = COLUMNS
         rows = [
             (
                 verdict.host,
                 "here" if verdict.here else "yes" if verdict.possible and not stays else "no",
                 ", ".join(refusal.rule for refusal in verdict.refusals),
-                "; ".join(refusal.text for refusal in verdict.refusals) or verdict.note,
+                "; ".join(refusal.text for refusal in verdict.refusals)
+                or (why_not if stays and not verdict.here else verdict.note),
             )
             for verdict in found.verdicts
         ]

@@ -19,16 +19,11 @@ from nova_rebalancer.collect import nova
 from nova_rebalancer.collect import numa
 from nova_rebalancer.collect import placement
 from nova_rebalancer.collect import reading
+from nova_rebalancer.model.constraints import migratable
 
 LOG = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-
-OPT_OUT_METADATA = "nova-rebalancer:allow-migration"
-"""An owner who sets it to anything but true keeps an instance where it is."""
-
-OPT_OUT_TAG = "nova-rebalancer:stay"
-"""So does one who sets this tag."""
 
 REFUSED_TYPES = {
     "ironic": "bare metal nodes (Ironic) do not migrate",
@@ -312,8 +307,8 @@ class _Assembly:
         allocations, nested = self._charged(name, host) if running is None else running.pop("here")
         if not allocations:
             self._warned["instances Placement charges nothing for on their host"] += 1
-        tags, metadata = server["tags"], server["metadata"]
-        allowed = str(metadata.get(OPT_OUT_METADATA, "true")).strip().lower() == "true"
+        tags = server["tags"]
+        metadata = {key: str(value) for key, value in server["metadata"].items()}
         return {
             "id": name,
             "name": server["name"],
@@ -327,12 +322,12 @@ class _Assembly:
             # Who says nothing of a lock may have one.
             "locked": server["locked"] is not False,
             "locked_reason": server["locked_reason"],
-            "allow_migration": allowed and OPT_OUT_TAG not in tags,
+            "allow_migration": not migratable.opted_out(metadata, tags),
             "allocations": allocations,
             "nested": nested,
             "numa": self._guest_cells(name, allocations),
             "numa_pagesize_kib": self._page_size(name),
-            "metadata": {key: str(value) for key, value in metadata.items()},
+            "metadata": metadata,
             "tags": sorted(tags),
             "launched_at": server["launched"],
             "updated_at": server["updated"],

@@ -20,7 +20,7 @@ OPTIONS = [
 Rules that plans do not keep, at your risk.
 
 Nova's API does not show which filters its scheduler has enabled, so plans
-keep to all of them. Name the rules whose filter your scheduler does not
+keep to all that the documentation's table of rules has. Name the rules whose filter your scheduler does not
 have when they keep instances where they are for nothing; ``nova-rebalance
 explain`` says which rule that is. A migration that Nova refuses leaves the
 instance where it is. A name that is no rule, or one that always holds, is
@@ -56,8 +56,9 @@ is disabled in Nova neither gets nor loses anything.
 What one more pair of a soft server group costs that is not as the group
 wishes, in the goal's unit.
 
-A plan takes such a step only if it gains more than that. 0 ignores soft
-groups; 1 makes them about as strong as hard ones.
+A plan is cut where its migrations gain less than its pairs cost, and other
+targets are looked for that part nobody. 0 ignores soft groups; with 1 hardly
+any gain is worth a pair.
 """,
     ),
     cfg.BoolOpt(

@@ -18,8 +18,10 @@ SMALL, LARGE, ANY = -1, -2, -3
 
 _TRAIT = re.compile(r"trait([a-zA-Z0-9_-]{1,64})?:(.+)")
 _NAME = re.compile(r"[A-Z][A-Z0-9_]+")
-_PCPU = re.compile(r"resources([a-zA-Z0-9_-]{1,64})?:PCPU")
-_SIZE = re.compile(r"([0-9]*\.?[0-9]+)(?:([KMGT])i?)?(b|bit|B)")
+_PCPU = re.compile(r"resources([1-9][0-9]*)?:PCPU")
+_THREADS = re.compile(rf"trait([1-9][0-9]*)?:{HYPERTHREADING}")
+_NUMBER = re.compile(r"[0-9]{1,15}")
+_SIZE = re.compile(r"([0-9]{0,15}\.?[0-9]{1,15})(?:([KMGT])i?)?(b|bit|B)")
 
 # Image property to the prefix of the trait that stands for its value.
 _IMAGE_TRAITS = {
@@ -42,6 +44,41 @@ _LEGACY = {
 }
 
 
+# How Nova types some image properties (``objects/image_meta.py``).
+_BOOLEANS = frozenset(
+    (
+        "hw_boot_menu",
+        "hw_ephemeral_encryption",
+        "hw_firmware_stateless",
+        "hw_ipxe_boot",
+        "hw_locked_memory",
+        "hw_mem_encryption",
+        "hw_pmu",
+        "hw_qemu_guest_agent",
+        "hw_time_hpet",
+        "hw_vif_multiqueue_enabled",
+        "hw_virtio_packed_ring",
+        "img_bdm_v2",
+        "img_bittorrent",
+        "img_cache_in_nova",
+        "img_hide_hypervisor_id",
+        "img_linked_clone",
+        "img_use_agent",
+        "os_require_quiesce",
+        "os_skip_agent_inject_files_at_boot",
+        "os_skip_agent_inject_ssh",
+    )
+)
+_OTHER_NAMES = {
+    "hw_architecture": {
+        "amd64": "x86_64",
+        **dict.fromkeys(("i386", "i486", "i586", "x86_32", "x86_32p"), "i686"),
+    },
+    "hw_vm_mode": {"pv": "xen", "hv": "hvm", "baremetal": "hvm"},
+    "img_hv_type": {"xapi": "xen"},
+}
+
+
 class Asked:
     """The extra specs and image properties of instances that ask for the same; by identity.
 
@@ -53,7 +90,10 @@ class Asked:
 
     def __init__(self, specs: Mapping[str, str], properties: Mapping[str, str]) -> None:
         self.specs = specs
-        self.properties = {_LEGACY.get(name, name): value for name, value in properties.items()}
+        # Where an image has both names of a property, the new one counts.
+        old = {_LEGACY[name]: value for name, value in properties.items() if name in _LEGACY}
+        new = {name: value for name, value in properties.items() if name not in _LEGACY}
+        self.properties = {**old, **new}
 
     def either(self, key: str, prefix: str = "hw") -> str | None:
         """Return the value of ``prefix:key`` of the flavor, else ``prefix_key`` of the image."""
@@ -67,6 +107,28 @@ class Asked:
     @functools.cached_property
     def required(self) -> frozenset[str]:
         """Traits that a host must have."""
+        return self.requested | self._filtered()
+
+    def _filtered(self) -> set[str]:
+        """Traits that Nova's request filters add."""
+        found = set()
+        if self.true("virtio_packed_ring"):
+            found.add("COMPUTE_NET_VIRTIO_PACKED")
+        if self.true("ephemeral_encryption"):
+            form = self.either("ephemeral_encryption_format")
+            found.add("COMPUTE_EPHEMERAL_ENCRYPTION")
+            if form:
+                found.add(f"COMPUTE_EPHEMERAL_ENCRYPTION_{form.upper()}")
+        if self.either("sound_model") == "virtio":
+            found.add("COMPUTE_SOUND_MODEL_VIRTIO")
+        if self.either("tpm_version"):
+            secret = self.specs.get("hw:tpm_secret_security") or "user"
+            found.add(f"COMPUTE_SECURITY_TPM_SECRET_SECURITY_{secret.upper()}")
+        return found
+
+    @functools.cached_property
+    def requested(self) -> frozenset[str]:
+        """Traits that flavor and image require by themselves."""
         found = self._traits("required")
         found |= {
             name.partition(":")[2]
@@ -81,29 +143,17 @@ class Asked:
             found.add(f"COMPUTE_SECURITY_TPM_{version.replace('.', '_')}")
             crb = self.either("tpm_model") == "tpm-crb"
             found.add("COMPUTE_SECURITY_TPM_CRB" if crb else "COMPUTE_SECURITY_TPM_TIS")
-            secret = self.specs.get("hw:tpm_secret_security")
-            if secret:
-                found.add(f"COMPUTE_SECURITY_TPM_SECRET_SECURITY_{secret.upper()}")
         if self.either("secure_boot", "os") == "required":
             found.add("COMPUTE_SECURITY_UEFI_SECURE_BOOT")
         mode = self.either("maxphysaddr_mode")
         if mode in ("passthrough", "emulate"):
             end = "PASSTHROUGH" if mode == "passthrough" else "EMULATED"
             found.add(f"COMPUTE_ADDRESS_SPACE_{end}")
-        if self.true("virtio_packed_ring"):
-            found.add("COMPUTE_NET_VIRTIO_PACKED")
         uefi = self.properties.get("hw_firmware_type") == "uefi"
         if uefi and is_true(self.properties.get("hw_firmware_stateless", "")):
             found.add("COMPUTE_SECURITY_STATELESS_FIRMWARE")
         if self.either("pci_numa_affinity_policy") == "socket":
             found.add("COMPUTE_SOCKET_PCI_NUMA_AFFINITY")
-        if self.true("ephemeral_encryption"):
-            form = self.either("ephemeral_encryption_format")
-            found.add("COMPUTE_EPHEMERAL_ENCRYPTION")
-            if form:
-                found.add(f"COMPUTE_EPHEMERAL_ENCRYPTION_{form.upper()}")
-        if self.either("sound_model") == "virtio":
-            found.add("COMPUTE_SOUND_MODEL_VIRTIO")
         return frozenset(found)
 
     @functools.cached_property
@@ -125,7 +175,7 @@ class Asked:
     def image_traits(self) -> frozenset[str]:
         """Traits that stand for image properties; Nova may be told to require them."""
         return frozenset(
-            f"{prefix}_{self.properties[name].replace('-', '_').upper()}"
+            f"{prefix}_{as_nova(name, self.properties[name]).replace('-', '_').upper()}"
             for name, prefix in _IMAGE_TRAITS.items()
             if self.properties.get(name)
         )
@@ -133,7 +183,8 @@ class Asked:
     @functools.cached_property
     def cpu_policy(self) -> str:
         """How its CPUs are: shared, dedicated or mixed."""
-        if any(_PCPU.fullmatch(name) for name in self.specs):
+        pinned = [value for name, value in self.specs.items() if _PCPU.fullmatch(name)]
+        if any(value.strip("0 ") for value in pinned):
             return "dedicated"
         policy = self.either("cpu_policy")
         return policy if policy in ("dedicated", "mixed") else "shared"
@@ -142,8 +193,7 @@ class Asked:
     def thread_policy(self) -> str:
         """How pinned CPUs are put on threads of a core: prefer, isolate or require."""
         for name, said in self.specs.items():
-            match = _TRAIT.fullmatch(name)
-            if match and match[2] == HYPERTHREADING:
+            if _THREADS.fullmatch(name):
                 return "isolate" if said == "forbidden" else "require"
         if self.properties.get(f"trait:{HYPERTHREADING}") == "required":
             return "require"
@@ -187,6 +237,15 @@ def of(instances: tuple[cloud.Instance, ...]) -> list[Asked]:
     return found
 
 
+def as_nova(name: str, value: str) -> str:
+    """Return an image property as Nova has it: typed, and written as text again."""
+    if name in _BOOLEANS:
+        return str(is_true(value))
+    if name in _OTHER_NAMES:
+        return _OTHER_NAMES[name].get(value.lower(), value.lower())
+    return str(int(value)) if _NUMBER.fullmatch(value) else value
+
+
 def is_true(text: str) -> bool:
     """Whether OpenStack takes a text for true (oslo.utils ``bool_from_string``)."""
     return text.strip().lower() in ("1", "t", "true", "on", "y", "yes")
@@ -197,7 +256,7 @@ def _page_size(text: str) -> int:
     words = {"small": SMALL, "large": LARGE, "any": ANY}
     if text in words:
         return words[text]
-    if text.isdigit():
+    if _NUMBER.fullmatch(text):
         return int(text)
     match = _SIZE.fullmatch(text)
     if match is None:

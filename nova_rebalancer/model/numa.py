@@ -20,6 +20,9 @@ import itertools
 from nova_rebalancer.model import asked
 from nova_rebalancer.model import cloud
 
+MOST_ORDERS = 4
+"""Most cells of a host whose orders are all tried."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GuestCell:
@@ -130,11 +133,10 @@ def request(instance: cloud.Instance, asks: asked.Asked) -> Request | None:
         return None
     cells = []
     for guest in instance.numa:
-        dedicated = len(guest.pinned or ())
-        shared = guest.resources.get("VCPU", 0)
-        if asks.cpu_policy == "shared":
-            dedicated = 0
-        cells.append(GuestCell(shared, dedicated, guest.resources.get("MEMORY_MB", 0)))
+        memory_mib = guest.resources.get("MEMORY_MB", 0)
+        # Hosts of the old configuration charge pinned CPUs as VCPU, too.
+        shared = 0 if asks.cpu_policy == "dedicated" else guest.resources.get("VCPU", 0)
+        cells.append(GuestCell(shared, len(guest.pinned or ()), memory_mib))
     return Request(
         tuple(cells),
         asks.cpu_policy,
@@ -144,20 +146,49 @@ def request(instance: cloud.Instance, asks: asked.Asked) -> Request | None:
     )
 
 
-def fit(
+def pins(instance: cloud.Instance, asks: asked.Asked) -> bool:
+    """Whether an instance has CPUs of its own, by what it asks for or by what it has."""
+    return asks.cpu_policy != "shared" or any(
+        guest.pinned or guest.resources.get("PCPU") for guest in instance.numa or ()
+    )
+
+
+def sure_fit(
     host: Sequence[Cell], wanted: Request, limits: Limits, packing: bool
+) -> tuple[Place, ...] | None:
+    """Return the places as ``fit`` where they do not depend on the order in which cells are tried.
+
+    For hosts with devices for passing through: how many are free decides the order, and the API
+    does not tell.
+    """
+    if len(host) == len(wanted.cells):
+        return fit(host, wanted, limits, packing)
+    if len(host) > MOST_ORDERS:
+        return None
+    orders = itertools.permutations(range(len(host)))
+    found = {fit(host, wanted, limits, packing, order) for order in orders}
+    return found.pop() if len(found) == 1 else None
+
+
+def fit(
+    host: Sequence[Cell],
+    wanted: Request,
+    limits: Limits,
+    packing: bool,
+    order: Sequence[int] | None = None,
 ) -> tuple[Place, ...] | None:
     """Return where Nova puts each guest cell on ``host``, None where it refuses or cannot be told.
 
     Nova tries the cells in an order of its own and remembers what did not fit by numbers that it
     changes on the way, which now and then makes it refuse what fits or take what does not.  The
-    first is repeated here; the second is refused.
+    first is repeated here; the second is refused.  ``order`` replaces Nova's order of the cells.
     """
     if len(host) < len(wanted.cells):
         return None
-    order = list(range(len(host)))
-    if len(host) > len(wanted.cells):
-        order = _order(host, wanted, packing)
+    if order is None:
+        order = range(len(host))
+        if len(host) > len(wanted.cells):
+            order = _order(host, wanted, packing)
     guests = [_Guest(g, wanted.page_size) for g in range(len(wanted.cells))]
     fits: set[tuple[int, int]] = set()
     fails: set[tuple[int, int]] = set()
@@ -233,6 +264,8 @@ def _fit_cell(
         if found is None:
             return None
         pinned = found
+        # Nova writes the number and the CPUs before it looks at the limits.
+        guest.number, guest.place = host.number, Place(n, pinned, guest.page_size)
     if wanted.cpu_policy != "dedicated" and (
         cell.shared > len(detail.shared_cpus)
         or host.cpus_used + cell.shared > len(detail.shared_cpus) * limits.cpu_ratio
@@ -274,7 +307,7 @@ def _pack(host: Cell, count: int, policy: str) -> frozenset[int] | None:
         whole = [core for core in cores if len(core) >= threads]
         # A core that is shared with other threads is given to one instance only on hosts of the
         # old configuration (vcpu_pin_set), where every CPU may be either kind.
-        if not whole or (threads > 1 and detail.dedicated_cpus != detail.shared_cpus):
+        if not whole or not count or (threads > 1 and detail.dedicated_cpus != detail.shared_cpus):
             return None
         return _take(whole, 1, count)
     if policy == "require" and threads == 1:
@@ -316,6 +349,8 @@ class Topologies:
         Where the guest cells of each instance are, (V,); None where that is not known.
     packing
         Whether Nova fills used cells first.
+    devices
+        Hosts with devices for passing through, of which it is not known how many are free.
     """
 
     hosts: tuple[tuple[Cell, ...] | None, ...]
@@ -323,6 +358,7 @@ class Topologies:
     requests: tuple[Request | None, ...]
     places: tuple[tuple[Place, ...] | None, ...]
     packing: bool
+    devices: frozenset[int] = frozenset()
 
 
 class Book:
@@ -339,7 +375,8 @@ class Book:
         cells = self._cells(h)
         if wanted is None or cells is None:
             return None
-        return fit(cells, wanted, self._start.limits[h], self._start.packing)
+        how = sure_fit if h in self._start.devices else fit
+        return how(cells, wanted, self._start.limits[h], self._start.packing)
 
     def places(self, v: int) -> tuple[Place, ...] | None:
         """Return where the guest cells of ``v`` are."""

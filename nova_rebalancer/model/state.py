@@ -480,11 +480,11 @@ def _rules(
 
 
 def affinities(snapshot: cloud.Snapshot) -> dict[str, cloud.ServerGroup]:
-    """Return the hard affinity group of each instance that shares one with others."""
+    """Return the hard affinity group of each instance that is in one."""
     return {
         member: group
         for group in snapshot.server_groups
-        if group.policy == "affinity" and len(group.members) > 1
+        if group.policy == "affinity"
         for member in group.members
     }
 
@@ -508,7 +508,7 @@ def _topologies(view: base.View) -> numa.Topologies:
         found = tuple(
             numa.Place(
                 position[one.host][guest.cell],
-                frozenset(guest.pinned or ()) if wanted.pins else frozenset(),
+                frozenset(guest.pinned or ()),
                 one.numa_pagesize_kib,
             )
             for guest in one.numa or ()
@@ -532,6 +532,7 @@ def _topologies(view: base.View) -> numa.Topologies:
         requests,
         tuple(places),
         view.settings.numa_packing,
+        frozenset(h for h, host in enumerate(view.hosts) if host.id in view.devices),
     )
 
 

@@ -169,3 +169,105 @@ def test_unknown_plugin(option: str) -> None:
     """A name that nobody offers is a usage error that names those there are."""
     with pytest.raises(exceptions.UsageError, match=r'no "nothing"; there are: .*(mip|frag)'):
         written(clouds.empty(), dataclasses.replace(OPTIONS, **{option: "nothing"}))
+
+
+def friends() -> clouds.Document:
+    """i would go from a, where j is, to b; they are a soft affinity group, so that parts one pair.
+
+    Free are 2 and 2 cores, then 4 and 0: the rate is 1, then 0.
+    """
+    fixed = [clouds.instance("j", "a", 4, locked=True), clouds.instance("k", "b", 6, locked=True)]
+    return clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")],
+        [clouds.instance("i", "a", 2), *fixed],
+        server_groups=[{"id": "g", "policy": "soft-affinity", "members": ["i", "j"]}],
+    )
+
+
+def strangers() -> clouds.Document:
+    """i would go from a to b or c, which are alike, but that j is on b: they wish to be apart."""
+    made = friends()
+    made["hosts"].append(clouds.host("c"))
+    made["instances"] = [
+        clouds.instance("i", "a", 2),
+        clouds.instance("fixed", "a", 4, locked=True),
+        clouds.instance("j", "b", 6, locked=True),
+        clouds.instance("k", "c", 6, locked=True),
+    ]
+    made["server_groups"][0]["policy"] = "soft-anti-affinity"
+    return made
+
+
+@pytest.mark.parametrize("planner", ["greedy", "mip", "search"])
+@pytest.mark.parametrize(("cost", "moves"), [(0.0, 1), (0.9, 1), (1.5, 0)])
+def test_soft_affinity(planner: str, cost: float, moves: int) -> None:
+    """A gain of 1 parts a pair that costs 0 or 0.9, not one that costs 1.5."""
+    made = friends()
+    data = written(made, dataclasses.replace(OPTIONS, planner=planner, soft_group_cost=cost))
+    plan = json.loads(data)
+    assert len(plan["migrations"]) == moves
+    assert checker.check(clouds.as_bytes(made), data).ok
+    assert plan["objectives"][-1] == {
+        "name": "soft_server_groups",
+        "unit": "pairs",
+        "weight": cost,
+        "before": 0,
+        "after": moves,
+        "bound": None,
+    }
+
+
+@pytest.mark.parametrize("planner", ["greedy", "mip", "search"])
+def test_soft_anti_affinity(planner: str) -> None:
+    """Where two hosts are as good, the one without a member is taken, however little it costs."""
+    made = strangers()
+    options = dataclasses.replace(OPTIONS, planner=planner, soft_group_cost=1e-6)
+    plan = json.loads(written(made, options))
+    assert [(m["instance"], m["dest"]) for m in plan["migrations"]] == [("i", "c")]
+    assert plan["objectives"][-1]["after"] == 0
+
+
+def test_no_soft_groups() -> None:
+    """Without soft groups nothing is said of them."""
+    plan = json.loads(written(clouds.anti_affinity_triple(), OPTIONS))
+    assert "soft_server_groups" not in {part["name"] for part in plan["objectives"]}
+
+
+def test_excluded() -> None:
+    """Each instance that stays says for which methods, how sure, and until when that holds.
+
+    The snapshot is of midnight. Nova's tasks are over after 5 minutes, people change their minds
+    within the hour, and devices are for good. What is paused migrates live, so it is not excluded.
+    """
+    made = clouds.snapshot(
+        [clouds.host("a", 32), clouds.host("b", 32, az="west"), clouds.host("c", 32)],
+        [
+            clouds.instance("locked", "a", 1, locked=True),
+            clouds.instance("busy", "a", 1, task_state="rebooting"),
+            clouds.instance("off", "a", 1, status="SHUTOFF"),
+            clouds.instance("port", "a", 1, vnic_types=["direct"]),
+            clouds.instance("tpm", "a", 1, extra_specs={"hw:tpm_version": "2.0"}),
+            clouds.instance("alone", "b", 1),
+            clouds.instance("paused", "a", 1, status="PAUSED"),
+        ],
+    )
+    plan = json.loads(written(made, OPTIONS))
+    assert schema.problems(schema.PLAN, plan) == []
+    found = {
+        one["instance"]: (
+            one["reason"]["code"],
+            "+".join(one["methods"]),
+            one["confidence"],
+            one["expires_at"],
+        )
+        for one in plan["excluded"]
+    }
+    soon, later = "2026-01-01T00:05:00Z", "2026-01-01T01:00:00Z"
+    assert found == {
+        "locked": ("locked", "live+cold", "certain", later),
+        "busy": ("task_state", "live+cold", "certain", soon),
+        "off": ("status", "live", "certain", later),
+        "port": ("special_ports", "live", "likely", None),
+        "tpm": ("vtpm", "live", "certain", None),
+        "alone": ("no_host", "live+cold", "certain", later),
+    }

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from nova_rebalancer.model import asked
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model import numa
 
 TENANT = "filter_tenant_id"
 """Begin of the aggregate metadata that keep hosts for projects."""
@@ -72,7 +73,7 @@ class View:
     said
         Every key of the aggregates' metadata.
     own_aggregates
-        Aggregates that tenant isolation is about, by each value of their metadata.
+        Aggregates that are for a project alone, by the project.
     asks
         What each instance asks for, by its id.
     cells_told
@@ -81,6 +82,8 @@ class View:
         Why it cannot be told what is free of the NUMA cells of a host, by its id, on a live cloud.
     settled
         Ids of all other hosts.
+    devices
+        Ids of hosts that have devices for passing through, as far as can be told.
     emulators
         Ids of hosts where some instance has isolated emulator threads.
     """
@@ -102,9 +105,8 @@ class View:
         self.metadata: dict[str, dict[str, set[str]]] = collections.defaultdict(dict)
         self.own_aggregates: dict[str | None, list[cloud.Aggregate]] = {}
         for aggregate in snapshot.aggregates:
-            if any(key.startswith(TENANT) for key in aggregate.metadata):
-                for value in set(aggregate.metadata.values()):
-                    self.own_aggregates.setdefault(value, []).append(aggregate)
+            for value in {v for k, v in aggregate.metadata.items() if k.startswith(TENANT)}:
+                self.own_aggregates.setdefault(value, []).append(aggregate)
             for host in aggregate.hosts:
                 self.aggregates[host].append(aggregate)
                 said = self.metadata[host]
@@ -120,6 +122,16 @@ class View:
         self.emulators: set[str] = set()
         if snapshot.numa_choice == "nova":
             self._settle()
+        self.devices = {
+            host.id
+            for host in hosts
+            if any(cell.detail is not None and cell.detail.pci_devices for cell in host.cells)
+        }
+        self.devices |= {
+            one.host
+            for one in snapshot.instances
+            if one.vnic_types or "pci_passthrough:alias" in one.extra_specs
+        }
         self.settled = {host.id for host in hosts} - self.unsettled.keys()
 
     def _settle(self) -> None:
@@ -132,21 +144,26 @@ class View:
             elif any(cell.detail is None for cell in host.cells):
                 why = "are known without their CPUs and pages"
                 self.unsettled[host.id] = f"the NUMA cells of {host.service_host} {why}"
-        numa = {one.id for one in self.snapshot.instances if one.numa}
+        celled = {one.id for one in self.snapshot.instances if one.numa}
         for migration in self.snapshot.running_migrations:
-            if migration.instance in numa:
+            if migration.instance in celled:
                 for end in (migration.source, migration.dest):
                     if end is not None:
                         why = f"{migration.instance} is migrating from or to {names[end]}"
                         self.unsettled.setdefault(end, f"which NUMA cells are free: {why}")
+        taken: dict[tuple[str, int], str] = {}
         for one in self.snapshot.instances:
             if not one.numa:
                 continue
             asks = self.asks[one.id]
+            for cpu in (cpu for guest in one.numa for cpu in guest.pinned or ()):
+                if taken.setdefault((one.host, cpu), one.id) != one.id:
+                    why = f"two instances are pinned to CPU {cpu} of {names[one.host]}"
+                    self.unsettled.setdefault(one.host, why)
             if any(guest.cell is None for guest in one.numa):
                 why = f"on which NUMA cells of {names[one.host]} {one.id} is, is not known"
                 self.unsettled.setdefault(one.host, why)
-            elif asks.cpu_policy != "shared" and any(guest.pinned is None for guest in one.numa):
+            elif numa.pins(one, asks) and any(guest.pinned is None for guest in one.numa):
                 why = f"on which CPUs of {names[one.host]} {one.id} is, is not known"
                 self.unsettled.setdefault(one.host, why)
             if asks.emulator_isolated:

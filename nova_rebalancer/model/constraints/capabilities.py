@@ -27,6 +27,36 @@ KNOWN = (
 )
 """What the API shows of the capabilities."""
 
+OTHERS = (
+    "aggregates",
+    "allocation_candidates",
+    "cell_uuid",
+    "cpu_allocation_ratio",
+    "disk_allocation_ratio",
+    "disk_mb_used",
+    "failed_builds",
+    "free_disk_mb",
+    "free_ram_mb",
+    "host_ip",
+    "instances",
+    "limits",
+    "metrics",
+    "num_instances",
+    "num_io_ops",
+    "numa_topology",
+    "pci_stats",
+    "ram_allocation_ratio",
+    "service",
+    "stats",
+    "supported_instances",
+    "total_usable_disk_gb",
+    "total_usable_ram_mb",
+    "updated",
+    "vcpus_total",
+    "vcpus_used",
+)
+"""What else Nova's scheduler keeps of a host (``scheduler/host_manager.py``, ``HostState``)."""
+
 BITS = "hw:maxphysaddr_bits"
 
 
@@ -61,7 +91,7 @@ def _wishes(specs: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("cpu_info", "maxphysaddr", "bits"), f">= {wish}"
         elif scope == "capabilities" and path:
             yield tuple(path), wish
-        elif not path and name in KNOWN:
+        elif not path and name in (*KNOWN, *OTHERS):
             # A name without a scope is about a capability if there is one of this name.
             yield (name,), wish
 

@@ -20,7 +20,11 @@ _SAME = ("arch", "vendor", "model")
 
 def key(host: cloud.Host) -> Hashable:
     """Return what is compared of the CPU."""
-    return (*(str(host.cpu_info.get(name)) for name in _SAME), _features(host.cpu_info))
+    return (
+        bool(host.cpu_info),
+        *(str(host.cpu_info.get(name)) for name in _SAME),
+        _features(host.cpu_info),
+    )
 
 
 def refuses(view: base.View, source: cloud.Host, dest: cloud.Host) -> str | None:
@@ -45,4 +49,8 @@ def refuses(view: base.View, source: cloud.Host, dest: cloud.Host) -> str | None
 
 def _features(info: Mapping[str, Any]) -> frozenset[str]:
     said = info.get("features")
-    return frozenset(str(name) for name in said) if isinstance(said, list | tuple) else frozenset()
+    return (
+        frozenset(str(name) for name in said)
+        if isinstance(said, list | tuple | dict)
+        else frozenset()
+    )

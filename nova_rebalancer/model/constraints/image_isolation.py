@@ -7,6 +7,7 @@ the properties it knows, and than a Nova that has the filter not enabled.
 
 from collections.abc import Hashable
 
+from nova_rebalancer.model import asked
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model.constraints import base
 
@@ -31,7 +32,7 @@ def refuses(
     properties = view.asks[instance.id].properties
     for name, values in view.metadata[dest.id].items():
         value = properties.get(name)
-        if value and value not in values:
+        if value and asked.as_nova(name, value) not in values:
             return (
                 f"its image has {name}={value}, the aggregates of {dest.service_host} "
                 f"{base.listed(values)}"

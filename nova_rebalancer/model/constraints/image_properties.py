@@ -18,7 +18,8 @@ KINDS = ("hw_architecture", "img_hv_type", "hw_vm_mode")
 VERSION = "img_hv_requested_version"
 BITS = "hw_maxphysaddr_bits"
 
-_COMPARED = re.compile(r"\s*(<=|>=|<|>|!=|==)\s*([0-9]+(?:\.[0-9]+)*)\s*")
+_COMPARED = re.compile(r"\s*(<=|>=|<|>|!=|==)\s*([0-9]{1,15}(?:\.[0-9]{1,15})*)\s*")
+_NUMBER = re.compile(r"[0-9]{1,15}")
 _OPERATORS = {
     "<": operator.lt,
     "<=": operator.le,
@@ -58,7 +59,7 @@ def refuses(
     if wish and dest.hypervisor_version and not satisfies(dest.hypervisor_version, wish):
         return f"its image asks for {VERSION}={wish}, {name} has {dest.hypervisor_version}"
     bits, there = properties.get(BITS), _bits(dest)
-    if bits and there and (not bits.isdigit() or there < int(bits)):
+    if bits and there and (not _NUMBER.fullmatch(bits) or there < int(bits)):
         return f"its image asks for {BITS}={bits}, {name} has {there}"
     for kind in KINDS:
         if properties.get(kind) and (
@@ -80,7 +81,7 @@ def satisfies(version: int, wish: str) -> bool:
     oslo.utils ``versionutils.VersionPredicate``.
     """
     parts: tuple[int, ...] = ()
-    while version:
+    while version > 0:
         version, part = divmod(version, 1000)
         parts = (part, *parts)
     for text in wish.split(","):

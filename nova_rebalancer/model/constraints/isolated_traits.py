@@ -16,7 +16,7 @@ PREFIX = "trait:"
 
 def key(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Hashable:
     """Return the traits it requires."""
-    return view.asks[instance.id].required
+    return view.asks[instance.id].requested
 
 
 def about(view: base.View, dest: cloud.Host) -> Hashable:
@@ -28,7 +28,7 @@ def refuses(
     view: base.View, instance: cloud.Instance, host: cloud.Host, dest: cloud.Host
 ) -> str | None:
     """Say which aggregate is kept for others."""
-    required = view.asks[instance.id].required
+    required = view.asks[instance.id].requested
     for aggregate in view.aggregates[dest.id]:
         for name, value in aggregate.metadata.items():
             trait = name.removeprefix(PREFIX)

@@ -5,11 +5,13 @@ Nova: ``live_migrate`` and what decorates it in ``compute/api.py``;
 ``conductor/tasks/live_migrate.py``.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model import numa
 from nova_rebalancer.model import reason
 from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import usable
@@ -35,7 +37,10 @@ IGNORABLE = ("nested_resources", "pci_devices", "scheduler_hints", "special_port
 """What an operator may have moved at the risk of a refusal."""
 
 OPT_IN_METADATA = "nova-rebalancer:allow-migration"
+"""An owner who sets it to anything but true keeps an instance where it is; true opts in."""
+
 OPT_IN_TAG = "nova-rebalancer:move"
+OPT_OUT_TAG = "nova-rebalancer:stay"
 
 NEVER_PORTS = ("accelerator-direct", "accelerator-direct-physical")
 PLACING_HINTS = ("build_near_host_ip", "different_host", "query", "same_host")
@@ -64,8 +69,8 @@ def obstacles(
 ) -> Iterator[Obstacle]:
     """Yield why ``instance`` on ``host`` is not migrated, the first one first.
 
-    ``migrating`` says that a migration of it runs now; ``affinity`` is a hard affinity group it
-    shares with others: Nova's filter sends a member only to hosts of other members, so one that
+    ``migrating`` says that a migration of it runs now; ``affinity`` is its hard affinity group:
+    Nova's filter sends a member only to hosts of members, and its own counts as well, so one that
     moves alone is refused or splits the group.
     """
     yield from _wishes(view, instance)
@@ -103,13 +108,19 @@ def _wishes(view: base.View, instance: cloud.Instance) -> Iterator[Obstacle]:
     name = instance.id
     if not instance.in_scope:
         yield _obstacle("out_of_scope", f"{name} is not in the scope of the plan")
-    if not instance.allow_migration:
+    if not instance.allow_migration or opted_out(instance.metadata, instance.tags):
         yield _obstacle("opted_out", f"{name} does not allow migration")
     elif view.settings.opt_in and not _opted_in(instance):
         yield _obstacle(
             "not_opted_in",
             f"{name} does not ask to be moved: metadata {OPT_IN_METADATA}=true or tag {OPT_IN_TAG}",
         )
+
+
+def opted_out(metadata: Mapping[str, str], tags: Iterable[str]) -> bool:
+    """Whether the owner keeps an instance where it is."""
+    said = metadata.get(OPT_IN_METADATA, "true")
+    return said.strip().lower() != "true" or OPT_OUT_TAG in tags
 
 
 def _opted_in(instance: cloud.Instance) -> bool:
@@ -144,7 +155,11 @@ def _moment(instance: cloud.Instance, host: cloud.Host, migrating: bool) -> Iter
         yield _obstacle(
             "status", f"{name} is PAUSED; it migrates live only", methods=(COLD,), status="PAUSED"
         )
-    elif instance.power_state is not None and instance.power_state not in LIVE_POWER_STATES:
+    if (
+        instance.status in LIVE_STATUSES
+        and instance.power_state is not None
+        and instance.power_state not in LIVE_POWER_STATES
+    ):
         yield _obstacle(
             "power_state",
             f"{name} neither runs nor is paused (power state {instance.power_state})",
@@ -165,7 +180,8 @@ def _devices(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Ite
     """What it is made of that does not migrate; that lasts."""
     name, asks = instance.id, view.asks[instance.id]
     live = (LIVE,)
-    if asks.true("mem_encryption") or instance.allocations.get("MEM_ENCRYPTION_CONTEXT"):
+    everything = (instance.allocations, *instance.nested.values())
+    if asks.true("mem_encryption") or any(one.get("MEM_ENCRYPTION_CONTEXT") for one in everything):
         told = f"the memory of {name} is encrypted"
         yield _obstacle("encrypted_memory", told, methods=live, expires_s=None)
     if asks.either("tpm_version") and asks.specs.get("hw:tpm_secret_security") != "host":
@@ -218,8 +234,10 @@ def _devices(view: base.View, instance: cloud.Instance, host: cloud.Host) -> Ite
         why: str | None = None
         if not view.settled - {host.id}:
             why = "the NUMA cells of no other host are known; a facts file can tell them"
-        elif asks.cpu_policy == "shared":
+        elif not numa.pins(instance, asks):
             pass
+        elif asks.cpu_policy == "shared":
+            why = "why it is pinned is not known: neither flavor nor image asks for it"
         elif asks.emulator_isolated:
             why = "which CPU its isolated emulator threads hold is not known"
         elif any(guest.pinned is None for guest in instance.numa):

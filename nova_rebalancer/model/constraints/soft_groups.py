@@ -7,6 +7,7 @@ wishes.
 """
 
 from collections.abc import Iterable
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
@@ -44,3 +45,22 @@ def cost(groups: Iterable[SoftGroup], host_of: arrays.Ints) -> int:
         same = int((counts * (counts - 1) // 2).sum())
         total += pairs - same if group.together else same
     return total
+
+
+def changes(
+    groups: Sequence[SoftGroup], host_of: arrays.Ints, moves: Iterable[tuple[int, int]]
+) -> list[int]:
+    """Return by how much the cost has grown after each of some moves of v to h, in order."""
+    of_member: dict[int, list[SoftGroup]] = {}
+    for group in groups:
+        for v in group.members:
+            of_member.setdefault(v, []).append(group)
+    now = host_of.copy()
+    grown, found = 0, []
+    for v, h in moves:
+        mine = of_member.get(v, ())
+        grown -= cost(mine, now)
+        now[v] = h
+        grown += cost(mine, now)
+        found.append(grown)
+    return found

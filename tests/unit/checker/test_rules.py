@@ -462,7 +462,7 @@ def test_migratable(code, kept, broken):
 )
 def test_risks_that_nobody_may_take(x, code):
     """Accelerators on ports are refused by Nova; more than one unit may find no one provider."""
-    given = {"ignored_rules": ["special_ports", "nested_resources", "provider_tree"]}
+    given = {"ignored_rules": ["special_ports", "nested_resources"]}
     found = verdict(*moved(x=x, a=gpu("a", 2), b=gpu("b", 2), given=given))
     assert found.kind == "not_migratable"
     assert found.detail.startswith(f"{code}: ")

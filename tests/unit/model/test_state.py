@@ -360,7 +360,7 @@ def test_host_not_usable(facts: clouds.Document, text: str) -> None:
 
 
 def test_affinity_members_stay() -> None:
-    """Members of an affinity group of two do not move; alone in a group one may."""
+    """Members of an affinity group do not move, not even one alone: its host is the group's."""
     made = clouds.three_hosts()
     made["server_groups"] = [
         {"id": "g", "policy": "affinity", "members": ["i", "j", "i"]},
@@ -371,6 +371,7 @@ def test_affinity_members_stay() -> None:
     assert {v: why.reason.code for v, why in start.excluded.items()} == {
         0: "affinity",
         1: "affinity",
+        2: "affinity",
     }
 
 

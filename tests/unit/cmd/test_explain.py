@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-rebalance explain``: what is printed about each host, and the exit codes."""
+
+from collections.abc import Callable
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from nova_rebalancer.cmd import main
+from tests import clouds
+
+Explain = Callable[..., tuple[int, str, str]]
+
+
+def zones() -> clouds.Document:
+    """Hosts a, b and c in zone east, of which c is full, and d in west; web is on a.
+
+    db is there twice, lost on no host, and stuck is locked.
+    """
+    made = clouds.snapshot(
+        [
+            clouds.host("a", az="east"),
+            clouds.host("b", az="east"),
+            clouds.host("c", az="east"),
+            clouds.host("d", az="west", hypervisor_type="QEMU"),
+        ],
+        [
+            clouds.instance("i-web", "a", 4) | {"name": "web"},
+            clouds.instance("i-db1", "b", 2) | {"name": "db"},
+            clouds.instance("i-db2", "c", 6) | {"name": "db"},
+            clouds.instance("i-stuck", "b", 2, locked=True) | {"name": "stuck"},
+        ],
+        outside=[{"id": "i-lost", "name": "lost", "reason": "cell_down"}],
+    )
+    made["hosts"][3]["service_host"] = "nova-d"
+    return made
+
+
+@pytest.fixture
+def explain(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Explain:
+    """Explain an instance of a snapshot; exit code, stdout and stderr."""
+
+    def run(instance: str, *options: str, made: clouds.Document | None = None, conf: str = ""):
+        file, settings = tmp_path / "cloud.json", tmp_path / "rebalancer.conf"
+        file.write_bytes(clouds.as_bytes(zones() if made is None else made))
+        settings.write_text(conf)
+        arguments = ["--config-file", str(settings), "explain", "--snapshot", str(file)]
+        code = main.main([*arguments, "--instance", instance, *options])
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def rows(answer: tuple[int, str, str]) -> dict[str, dict[str, Any]]:
+    """The rows of -f json by host."""
+    return {row["host"]: row for row in json.loads(answer[1])}
+
+
+def possible(answer: tuple[int, str, str]) -> dict[str, str]:
+    """The answer for each host."""
+    return {host: row["possible"] for host, row in rows(answer).items()}
+
+
+def test_table(explain: Explain) -> None:
+    """A row for each host: here, yes or no with every rule that forbids it; 0: it could go to b."""
+    code, out, err = explain("web", "--max-width", "0")
+    assert code == 0
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
+    head, *found = [line for line in cells if line]
+    assert head == ["host", "possible", "rule", "why"]
+    assert [line[:3] for line in found] == [
+        ["a", "here", ""],
+        ["b", "yes", ""],
+        ["c", "no", "capacity"],
+        ["nova-d", "no", "keep_zone, hypervisor"],
+    ]
+    assert found[2][3] == "c has 2 VCPU left, it needs 4"
+    assert "nova-d" in found[3][3] and "; " in found[3][3]
+    assert err == "web (i-web) is on a\n"
+
+
+def test_by_id(explain: Explain) -> None:
+    """The id says the same as the name."""
+    assert explain("i-web") == explain("web")
+
+
+def test_json(explain: Explain) -> None:
+    """-f json says in each row which instance it is about and what keeps it where it is."""
+    found = rows(explain("web", "-f", "json"))
+    assert list(found) == ["a", "b", "c", "nova-d"]
+    assert {row["instance"] for row in found.values()} == {"i-web"}
+    assert {row["not_migratable"] for row in found.values()} == {""}
+    code, out, err = explain("stuck", "-f", "json")
+    assert code == 3
+    kept = [(row["possible"], row["not_migratable"]) for row in json.loads(out)]
+    assert kept == [
+        ("no", "i-stuck is locked"),
+        ("here", "i-stuck is locked"),
+        ("no", "i-stuck is locked"),
+        ("no", "i-stuck is locked"),
+    ]
+    assert "not migratable (live and cold, certain): i-stuck is locked" in err
+
+
+def test_other_formats(explain: Explain) -> None:
+    """csv and value are for scripts: only what was asked for is on stdout."""
+    assert explain("web", "-f", "value", "-c", "host", "-c", "possible")[1].split() == [
+        *("a", "here"),
+        *("b", "yes"),
+        *("c", "no"),
+        *("nova-d", "no"),
+    ]
+
+
+def test_nowhere(explain: Explain) -> None:
+    """3: no host is possible; each says why."""
+    code, out, _ = explain("web", "--ban-host", "b", "-f", "json")
+    assert code == 3
+    assert [row["rule"] for row in json.loads(out)] == [
+        "",
+        "banned_hosts",
+        "capacity",
+        "keep_zone, hypervisor",
+    ]
+
+
+def test_options(explain: Explain) -> None:
+    """Pins, bans, opt-in and rules that are ignored change the answer."""
+    assert possible(explain("web", "-f", "json"))["b"] == "yes"
+    for options in (
+        ("--ban-host", "b"),
+        ("--ban", "i-web=b"),
+        ("--pin", "i-web=c"),
+        ("--pin", "i-web=b,c", "--ban", "i-web=b"),
+    ):
+        assert possible(explain("web", *options, "-f", "json"))["b"] == "no", options
+    code, _, err = explain("web", "--opt-in", "-f", "json")
+    assert code == 3 and "i-web does not ask to be moved" in err
+    made = zones()
+    made["hosts"][3]["hypervisor_type"] = None
+    left = possible(explain("web", "--ignore-rule", "keep_zone", "-f", "json", made=made))
+    assert left == {"a": "here", "b": "yes", "c": "no", "nova-d": "yes"}
+
+
+def test_configuration(explain: Explain) -> None:
+    """What the section [constraints] says counts too, with what the command line says."""
+    conf = "[constraints]\nbanned_hosts = b\n"
+    assert explain("web", conf=conf)[0] == 3
+    conf = "[constraints]\nopt_in = true\n"
+    assert explain("web", conf=conf)[0] == 3
+    made = zones()
+    made["hosts"][3]["hypervisor_type"] = None
+    conf = "[constraints]\nignored_rules = keep_zone\n"
+    left = possible(explain("web", "--ban-host", "b", "-f", "json", made=made, conf=conf))
+    assert (left["b"], left["nova-d"]) == ("no", "yes")
+
+
+def test_paused(explain: Explain) -> None:
+    """What keeps it from cold migration only is said, and live migration is judged all the same."""
+    made = zones()
+    made["instances"][0]["status"] = "PAUSED"
+    code, out, err = explain("web", "-f", "json", made=made)
+    assert code == 0 and json.loads(out)[1]["possible"] == "yes"
+    assert "not migratable (cold, certain): i-web is PAUSED; it migrates live only" in err
+
+
+def test_a_snapshot_with_gaps(explain: Explain) -> None:
+    """A snapshot that no plan is made of is explained, with a warning."""
+    made = zones() | {"missing": [{"what": "cell2", "reason": "the cell is down"}]}
+    code, _, err = explain("web", made=made)
+    assert code == 0
+    assert "warning: the snapshot lacks cell2 (the cell is down): no plan is made of it" in err
+
+
+@pytest.mark.parametrize(
+    ("instance", "options", "text"),
+    [
+        ("nobody", (), "--instance nobody: no instance of the snapshot is called so"),
+        ("db", (), "--instance db: 2 are called so: i-db1, i-db2"),
+        ("lost", (), "--instance lost: it is on no host of the snapshot (cell_down)"),
+        ("web", ("--ignore-rule", "units"), "--ignore-rule units: there is no such rule"),
+        ("web", ("--ignore-rule", "nothing"), "there are: aggregate_extra_specs, capabilities, "),
+        ("web", ("--ban-host", "z"), "--ban-host z: no such service host"),
+        ("web", ("--pin", "z=a"), "--pin z: no such instance"),
+        ("web", ("--pin", "i-web=z"), "--pin i-web=z: no such service host"),
+        ("web", ("--ban", "i-web=z"), "--ban i-web=z: no such service host"),
+        ("web", ("--ban", "i-web"), "--ban i-web: write INSTANCE=HOST or INSTANCE=HOST,HOST"),
+        ("web", ("--pin", "=a"), "--pin =a: write INSTANCE=HOST"),
+    ],
+)
+def test_usage(explain: Explain, instance: str, options: tuple[str, ...], text: str) -> None:
+    """A wrong name ends with exit code 2 and one line that says which."""
+    code, out, err = explain(instance, *options)
+    assert (code, out) == (2, "")
+    assert text in err and err.count("\n") == 1
+
+
+def test_no_snapshot(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is not there is an error: one line, exit code 1."""
+    arguments = ["explain", "--snapshot", "/nowhere/cloud.json", "--instance", "i"]
+    assert main.main(arguments) == 1
+    err = capsys.readouterr().err
+    assert "/nowhere/cloud.json" in err and err.count("\n") == 1

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules' options of the command line and of the configuration file meet in the plan document."""
+
+from collections.abc import Callable
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from nova_rebalancer.cmd import main
+from tests import clouds
+
+Plan = Callable[..., dict[str, Any]]
+
+RULES = (
+    "--ignore-rule",
+    "keep_zone",
+    "--ignore-rule",
+    "cpu",
+    "--ban-host",
+    "c",
+    "--pin",
+    "j=b,a",
+    "--pin",
+    "j=d",
+    "--ban",
+    "i=d",
+)
+
+CONF = """\
+[constraints]
+ignored_rules = cell, cpu
+banned_hosts = d
+numa_packing = true
+soft_group_cost = 0.25
+"""
+
+
+def cloud() -> clouds.Document:
+    """Three hosts of which a move from a to b makes better use, and a fourth host in a zone."""
+    made = clouds.three_hosts()
+    made["hosts"].append(clouds.host("d", 4, az="west"))
+    return made
+
+
+@pytest.fixture
+def plan(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Plan:
+    """Make a plan and check it; return its document."""
+
+    def run(*options: str, conf: str = "") -> dict[str, Any]:
+        snapshot, output, settings = (tmp_path / name for name in ("s.json", "p.json", "conf"))
+        snapshot.write_bytes(clouds.as_bytes(cloud()))
+        settings.write_text(conf)
+        arguments = ["--config-file", str(settings), "plan", "--snapshot", str(snapshot)]
+        arguments += ["--fragment-cores", str(clouds.CORES), "--output", str(output)]
+        code = main.main([*arguments, *options])
+        assert code in (0, 3), capsys.readouterr().err
+        assert main.main(["check", "--snapshot", str(snapshot), "--plan", str(output)]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith("ok: ")
+        found: dict[str, Any] = json.loads(output.read_text())
+        return found
+
+    return run
+
+
+def test_defaults(plan: Plan) -> None:
+    """Every rule is kept and nobody is pinned or banned."""
+    options = plan()["options"]
+    assert options["ignored_rules"] == options["banned_hosts"] == []
+    assert options["pins"] == options["bans"] == {}
+    assert (options["opt_in"], options["numa_packing"]) == (False, False)
+    assert options["soft_group_cost"] == 0.001
+
+
+def test_command_line(plan: Plan) -> None:
+    """What is given several times counts together, sorted, each once; the plan obeys it."""
+    found = plan(*RULES)
+    options = found["options"]
+    assert options["ignored_rules"] == ["cpu", "keep_zone"]
+    assert options["banned_hosts"] == ["c"]
+    assert options["pins"] == {"j": ["a", "b", "d"]}
+    assert options["bans"] == {"i": ["d"]}
+    assert found["migrations"]
+    assert not any(move["dest"] == "c" for move in found["migrations"])
+
+
+def test_a_pin_keeps(plan: Plan) -> None:
+    """j would go from a to b, as the plan without the pin has it."""
+    assert [(move["instance"], move["dest"]) for move in plan()["migrations"]] == [("j", "b")]
+    pinned = plan("--pin", "j=a")
+    assert not any(move["instance"] == "j" for move in pinned["migrations"])
+    (why,) = [one["reason"] for one in pinned["excluded"] if one["instance"] == "j"]
+    assert why["code"] == "no_host"
+
+
+def test_configuration_adds_up(plan: Plan) -> None:
+    """The section [constraints] says the same, and what both say counts together."""
+    options = plan(conf=CONF)["options"]
+    assert options["ignored_rules"] == ["cell", "cpu"]
+    assert (options["banned_hosts"], options["numa_packing"]) == (["d"], True)
+    assert options["soft_group_cost"] == 0.25
+    options = plan(*RULES, conf=CONF)["options"]
+    assert options["ignored_rules"] == ["cell", "cpu", "keep_zone"]
+    assert options["banned_hosts"] == ["c", "d"]
+
+
+@pytest.mark.parametrize(("options", "conf"), [(("--opt-in",), ""), ((), "opt_in = true\n")])
+def test_opt_in(plan: Plan, options: tuple[str, ...], conf: str) -> None:
+    """Either of both turns it on: nothing asks to be moved, so nothing is."""
+    found = plan(*options, conf=f"[constraints]\n{conf}")
+    assert found["options"]["opt_in"] and found["migrations"] == []
+    assert {one["reason"]["code"] for one in found["excluded"]} == {"not_opted_in"}
+
+
+@pytest.mark.parametrize(
+    ("options", "conf", "code", "text"),
+    [
+        (("--ignore-rule", "capacity"), "", 2, "--ignore-rule capacity: there is no such rule"),
+        ((), "ignored_rules = usable\n", 2, "usable: there is no such rule"),
+        ((), "banned_hosts = z\n", 2, "z: no such service host in the snapshot"),
+        (("--pin", "z=a"), "", 2, "--pin z: no such instance"),
+        (("--ban", "i=a,"), "opt_in = perhaps\n", 1, "opt_in"),
+        ((), "soft_group_cost = -1\n", 1, "soft_group_cost"),
+    ],
+)
+def test_bad(
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    conf: str,
+    code: int,
+    text: str,
+) -> None:
+    """What is not there, or no value of an option, is one line and no plan."""
+    (tmp_path / "s.json").write_bytes(clouds.as_bytes(cloud()))
+    (tmp_path / "conf").write_text(f"[constraints]\n{conf}")
+    arguments = ["--config-file", str(tmp_path / "conf"), "plan"]
+    arguments += ["--snapshot", str(tmp_path / "s.json"), *options]
+    assert main.main(arguments) == code
+    out, err = capsys.readouterr()
+    assert out == "" and text in err and err.count("\n") == 1
