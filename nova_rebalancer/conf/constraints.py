@@ -20,11 +20,11 @@ OPTIONS = [
 Rules that plans do not keep, at your risk.
 
 Nova's API does not show which filters its scheduler has enabled, so plans
-keep to all that the documentation's table of rules has. Name the rules whose filter your scheduler does not
-have when they keep instances where they are for nothing; ``nova-rebalance
-explain`` says which rule that is. A migration that Nova refuses leaves the
-instance where it is. A name that is no rule, or one that always holds, is
-an error.
+keep to all that the documentation's table of rules has. Name the rules
+whose filter your scheduler does not have when they keep instances where
+they are for nothing; ``nova-rebalance explain`` says which rule that is. A
+migration that Nova refuses leaves the instance where it is. A name that is
+no rule, or one that always holds, is an error.
 """,
     ),
     cfg.BoolOpt(

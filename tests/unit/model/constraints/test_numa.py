@@ -99,7 +99,8 @@ def test_as_nova(
 ) -> bool:
     """The rule and the ledger together take the hosts that Nova's filter takes.
 
-    But for hosts with devices for passing through, and for the two cases of ``tests/unit/model/test_numa.py``, where they are stricter on purpose.
+    But for hosts with devices for passing through, and for the two cases of
+    ``tests/unit/model/test_numa.py``, where they are stricter on purpose.
     """
     # Threads that are required are a trait too, which the filter does not look at.
     threads = ["HW_CPU_HYPERTHREADING"] if wanted.thread_policy == "require" else []
