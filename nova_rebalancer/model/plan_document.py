@@ -129,7 +129,7 @@ def _soft(plan: Plan) -> list[dict[str, Any]]:
         {
             "name": "soft_server_groups",
             "unit": "pairs",
-            "weight": plan.options["soft_group_cost"],
+            "weight": plan.options.get("soft_group_cost", 0.0),
             "before": soft_groups.cost(groups, plan.start.host_of),
             "after": soft_groups.cost(groups, plan.path.ends(plan.start)),
             "bound": None,
