@@ -385,13 +385,14 @@ def _instance(instance: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
                 "vm_state",
                 "power_state",
                 "locked",
-                "allow_migration",
                 "launched_at",
                 "updated_at",
                 "vnic_types",
                 "numa_pagesize_kib",
             ),
         ),
+        "allow_migration": instance.get("allow_migration", True)
+        and not migratable.opted_out(instance.get("metadata", {}), instance.get("tags", ())),
         "allocations": names.keys(instance["allocations"]),
         "nested": {
             names.of("provider", provider): names.keys(amounts)

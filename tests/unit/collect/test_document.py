@@ -410,6 +410,6 @@ def test_large_snapshot_is_read_in_seconds() -> None:
     """20,000 instances take well under a fifth of what 200,000 may."""
     instances = [clouds.numa_instance(f"i{v}", "a", {0: 1}) for v in range(20_000)]
     data = json.dumps(clouds.snapshot([clouds.numa_host("a")], instances)).encode()
-    began = time.monotonic()
+    began = time.process_time()
     document.loads(data, "cloud.json")
-    assert time.monotonic() - began < 3.0
+    assert time.process_time() - began < 3.0
