@@ -51,7 +51,7 @@ STRICTER = {
     "image_isolation": "Nova compares only the properties it knows",
     "locked": "an administrator may move what is locked",
     "nested_resources": "whether a device migrates depends on drivers",
-    "numa": "where free PCI devices decide on the cells, and the API does not show them",
+    "numa": "where devices in use decide on the cells, and the API does not show them",
     "numa_unknown": "pinned instances with isolated emulator threads",
     "opted_out": "opting out is ours, Nova knows none",
     "scheduler_hints": "a hint may be met all the same",

@@ -20,9 +20,6 @@ import itertools
 from nova_rebalancer.model import asked
 from nova_rebalancer.model import cloud
 
-MOST_ORDERS = 4
-"""Most cells of a host whose orders are all tried."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GuestCell:
@@ -153,42 +150,20 @@ def pins(instance: cloud.Instance, asks: asked.Asked) -> bool:
     )
 
 
-def sure_fit(
-    host: Sequence[Cell], wanted: Request, limits: Limits, packing: bool
-) -> tuple[Place, ...] | None:
-    """Return the places as ``fit`` where they do not depend on the order in which cells are tried.
-
-    For hosts with devices for passing through: how many are free decides the order, and the API
-    does not tell.
-    """
-    if len(host) == len(wanted.cells):
-        return fit(host, wanted, limits, packing)
-    if len(host) > MOST_ORDERS:
-        return None
-    orders = itertools.permutations(range(len(host)))
-    found = {fit(host, wanted, limits, packing, order) for order in orders}
-    return found.pop() if len(found) == 1 else None
-
-
 def fit(
-    host: Sequence[Cell],
-    wanted: Request,
-    limits: Limits,
-    packing: bool,
-    order: Sequence[int] | None = None,
+    host: Sequence[Cell], wanted: Request, limits: Limits, packing: bool
 ) -> tuple[Place, ...] | None:
     """Return where Nova puts each guest cell on ``host``, None where it refuses or cannot be told.
 
     Nova tries the cells in an order of its own and remembers what did not fit by numbers that it
     changes on the way, which now and then makes it refuse what fits or take what does not.  The
-    first is repeated here; the second is refused.  ``order`` replaces Nova's order of the cells.
+    first is repeated here; the second is refused.
     """
     if len(host) < len(wanted.cells):
         return None
-    if order is None:
-        order = range(len(host))
-        if len(host) > len(wanted.cells):
-            order = _order(host, wanted, packing)
+    order = list(range(len(host)))
+    if len(host) > len(wanted.cells):
+        order = _order(host, wanted, packing)
     guests = [_Guest(g, wanted.page_size) for g in range(len(wanted.cells))]
     fits: set[tuple[int, int]] = set()
     fails: set[tuple[int, int]] = set()
@@ -349,8 +324,6 @@ class Topologies:
         Where the guest cells of each instance are, (V,); None where that is not known.
     packing
         Whether Nova fills used cells first.
-    devices
-        Hosts with devices for passing through, of which it is not known how many are free.
     """
 
     hosts: tuple[tuple[Cell, ...] | None, ...]
@@ -358,7 +331,6 @@ class Topologies:
     requests: tuple[Request | None, ...]
     places: tuple[tuple[Place, ...] | None, ...]
     packing: bool
-    devices: frozenset[int] = frozenset()
 
 
 class Book:
@@ -375,8 +347,7 @@ class Book:
         cells = self._cells(h)
         if wanted is None or cells is None:
             return None
-        how = sure_fit if h in self._start.devices else fit
-        return how(cells, wanted, self._start.limits[h], self._start.packing)
+        return fit(cells, wanted, self._start.limits[h], self._start.packing)
 
     def places(self, v: int) -> tuple[Place, ...] | None:
         """Return where the guest cells of ``v`` are."""

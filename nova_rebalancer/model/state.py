@@ -532,7 +532,6 @@ def _topologies(view: base.View) -> numa.Topologies:
         requests,
         tuple(places),
         view.settings.numa_packing,
-        frozenset(h for h, host in enumerate(view.hosts) if host.id in view.devices),
     )
 
 

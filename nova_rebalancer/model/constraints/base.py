@@ -83,7 +83,8 @@ class View:
     settled
         Ids of all other hosts.
     devices
-        Ids of hosts that have devices for passing through, as far as can be told.
+        Ids of hosts where instances have devices, so that it is not known how many are free of
+        which NUMA cell.
     emulators
         Ids of hosts where some instance has isolated emulator threads.
     """
@@ -123,15 +124,17 @@ class View:
         if snapshot.numa_choice == "nova":
             self._settle()
         self.devices = {
-            host.id
-            for host in hosts
-            if any(cell.detail is not None and cell.detail.pci_devices for cell in host.cells)
-        }
-        self.devices |= {
             one.host
             for one in snapshot.instances
             if one.vnic_types or "pci_passthrough:alias" in one.extra_specs
         }
+        if not settings.ignored_rules.isdisjoint(("pci_devices", "special_ports")):
+            # They may come and go while the plan is carried out.
+            self.devices |= {
+                host.id
+                for host in hosts
+                if any(cell.detail and cell.detail.pci_devices for cell in host.cells)
+            }
         self.settled = {host.id for host in hosts} - self.unsettled.keys()
 
     def _settle(self) -> None:

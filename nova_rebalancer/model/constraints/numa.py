@@ -46,6 +46,11 @@ def refuses(
         unknown = view.unsettled.get(dest.id)
         if unknown is not None:
             return unknown
+        if dest.id in view.devices and guests < len(dest.cells):
+            return (
+                f"Nova chooses the NUMA cell by the devices that are free on {name}, and which "
+                "ones instances there have is not in its API"
+            )
         asks = view.asks[instance.id]
         if asks.cpu_policy != "shared" and dest.id in view.emulators:
             return (
