@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.cloud import control
+from tests.cloud import facts
 from tests.cloud import settings
 
 VARYING = ("id", "created_at", "expires_at", "runtime_s")
@@ -150,35 +151,8 @@ def test_no_placement(cloud, run, tmp_path):
 
 def test_facts(cloud, run, tmp_path):
     """Told facts are in the snapshot with their provenance, and make NUMA instances movable."""
-    hosts = []
-    for name in cloud.hosts():
-        described = json.loads(cloud.host_file(name).read_text())
-        lines = [f"  {name}:", f"    cell: {described['cell']}", "    rack: r1"]
-        numa = described.get("numa")
-        if numa:
-            lines.append("    numa:")
-            count = numa["cells"]
-            first = 0
-            for cell in range(count):
-                shared = described["vcpus"] // count
-                pinned = numa.get("pcpus_per_cell", 0)
-                lines += [
-                    f"      - cell: {cell}",
-                    f"        memory_mib: {described['memory_mb'] // count}",
-                    f"        shared_cpus: {first}-{first + shared - 1}",
-                ]
-                first += shared
-                if pinned:
-                    lines.append(f"        dedicated_cpus: {first}-{first + pinned - 1}")
-                    first += pinned
-                pages = {
-                    2048: numa.get("hugepages_2m_per_cell", 0),
-                    1048576: numa.get("hugepages_1g_per_cell", 0),
-                }
-                lines.append(f"        hugepages: {json.dumps(pages).replace(chr(34), '')}")
-        hosts += lines
-    text = "format: nova-rebalancer-facts/1\nhosts:\n" + "\n".join(hosts) + "\n"
-    (tmp_path / "facts.yaml").write_text(text)
+    # JSON is YAML.
+    (tmp_path / "facts.yaml").write_text(json.dumps(facts.document(cloud)))
     saved = run(
         "snapshot", "save", "--os-cloud", "test-cloud", "--facts", "facts.yaml", "told.json"
     )
