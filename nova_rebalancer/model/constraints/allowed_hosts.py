@@ -17,6 +17,10 @@ METADATA = "nova-rebalancer:pin-hosts"
 """Metadata by which an owner pins an instance: service hosts, separated by commas."""
 
 
+# Many pins times many hosts: a text that is made once.
+_OWNERS = f"its owner pins it to other hosts (metadata {METADATA})"
+
+
 @functools.lru_cache(4096)
 def hosts_in(text: str | None) -> tuple[str, ...]:
     """Return the names in a list separated by commas, sorted."""
@@ -46,11 +50,11 @@ def refuses(
     """Say who pins the instance to other hosts."""
     name = dest.service_host
     if instance.allowed_hosts is not None and dest.id not in instance.allowed_hosts:
-        return f"{name} is not in its allowed_hosts"
+        return "the snapshot pins it to other hosts (allowed_hosts)"
     pins = view.settings.pins.get(instance.id, ())
     if pins and name not in pins:
-        return f"the operator pins it to other hosts than {name}"
+        return "the operator pins it to other hosts"
     owners = hosts_in(instance.metadata.get(METADATA))
     if owners and name not in owners:
-        return f"its owner pins it to other hosts than {name} (metadata {METADATA})"
+        return _OWNERS
     return None

@@ -57,6 +57,8 @@ OTHERS = (
 )
 """What else Nova's scheduler keeps of a host (``scheduler/host_manager.py``, ``HostState``)."""
 
+_NAMES = frozenset((*KNOWN, *OTHERS))
+
 BITS = "hw:maxphysaddr_bits"
 
 
@@ -91,7 +93,7 @@ def _wishes(specs: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("cpu_info", "maxphysaddr", "bits"), f">= {wish}"
         elif scope == "capabilities" and path:
             yield tuple(path), wish
-        elif not path and name in (*KNOWN, *OTHERS):
+        elif not path and name in _NAMES:
             # A name without a scope is about a capability if there is one of this name.
             yield (name,), wish
 
