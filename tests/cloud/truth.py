@@ -529,7 +529,7 @@ class _Truth:
 
     def _held(self, host: str) -> list[Json]:
         # What a pool holds is told once, at the first of its hosts.
-        providers = {host}
+        providers = {name for name, one in self._providers.items() if one["root"] == host}
         for pool in set(self._shared(host).values()):
             users = [one for one in self._hosts if pool in self._shared(one).values()]
             if host == min(users, key=lambda one: str(self._hosts[one]["host"])):
