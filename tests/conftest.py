@@ -6,7 +6,11 @@ from collections.abc import Sequence
 import importlib.util
 
 import hypothesis
+from oslo_service import backend
 import pytest
+
+# Whoever comes first chooses for the whole process, and Nova's modules would choose eventlet.
+backend.init_backend(backend.BackendType.THREADING)
 
 # A slow machine is no reason for a test to fail, and a failure must come again on the next run.
 hypothesis.settings.register_profile("nova-rebalancer", deadline=None, derandomize=True)
