@@ -67,7 +67,9 @@ class Explain(outcome.Lister):
             )
         for lack in snapshot.missing:
             if lack.hosts is None:
-                LOG.warning("the snapshot lacks %s (%s): no plan is made of it", *_told(lack))
+                LOG.warning(
+                    "the snapshot lacks %s (%s): no plan is made of it", lack.what, lack.reason
+                )
         stays = found.stays
         if stays or not any(verdict.possible for verdict in found.verdicts):
             self.exit_code = 3
@@ -89,7 +91,3 @@ class Explain(outcome.Lister):
             columns = (*COLUMNS, "instance", "not_migratable")
             rows = [(*row, found.instance.id, why_not) for row in rows]
         return columns, rows
-
-
-def _told(lack: Any) -> tuple[str, str]:
-    return lack.what, lack.reason

@@ -75,9 +75,8 @@ class Explainer:
         self._start = state.build(snapshot, settings)
         self._book = ledger.Ledger(self._start)
         self._position = {name: v for v, name in enumerate(self._start.instances)}
-        pools = {pool.id: pool for pool in snapshot.pools}
-        self._hosts = tuple(state.with_pools(host, pools) for host in snapshot.hosts)
-        self._view = base.View(snapshot, self._hosts, settings)
+        self._view = state.view_of(snapshot, settings)
+        self._hosts = self._view.hosts
         self._migrating = {one.instance for one in snapshot.running_migrations}
         self._affinities = state.affinities(snapshot)
 

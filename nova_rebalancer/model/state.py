@@ -228,6 +228,13 @@ def with_pools(host: cloud.Host, pools: Mapping[str, cloud.Pool]) -> cloud.Host:
     return dataclasses.replace(host, inventories={**host.inventories, **shared})
 
 
+def view_of(snapshot: cloud.Snapshot, settings: base.Settings) -> base.View:
+    """Return ``snapshot`` as the rules look at it, its hosts with what pools give them."""
+    pools = {pool.id: pool for pool in snapshot.pools}
+    hosts = tuple(with_pools(host, pools) for host in snapshot.hosts)
+    return base.View(snapshot, hosts, settings)
+
+
 def build(snapshot: cloud.Snapshot, settings: base.Settings = base.DEFAULTS) -> PlacementState:
     """Build the arrays of ``snapshot`` under the rules as ``settings`` have them.
 
@@ -237,9 +244,8 @@ def build(snapshot: cloud.Snapshot, settings: base.Settings = base.DEFAULTS) -> 
         If the snapshot refers to hosts or pools that it does not have; ``collect`` refuses such
         a document before.
     """
-    pools = {pool.id: pool for pool in snapshot.pools}
-    hosts = tuple(with_pools(host, pools) for host in snapshot.hosts)
-    view = base.View(snapshot, hosts, settings)
+    view = view_of(snapshot, settings)
+    hosts = view.hosts
     host_index = {host.id: h for h, host in enumerate(hosts)}
     instance_index = {instance.id: v for v, instance in enumerate(snapshot.instances)}
     resources = _resources(snapshot)

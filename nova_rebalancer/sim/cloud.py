@@ -81,9 +81,8 @@ class SimCloud:
         self._hosts = {host.id: host for host in snapshot.hosts}
         self._instances = {instance.id: instance for instance in snapshot.instances}
         self._pools = {pool.id: pool for pool in snapshot.pools}
-        hosts = tuple(state.with_pools(host, self._pools) for host in snapshot.hosts)
-        self._view = base.View(snapshot, hosts, settings)
-        self._seen = {host.id: host for host in hosts}
+        self._view = state.view_of(snapshot, settings)
+        self._seen = {host.id: host for host in self._view.hosts}
         self._groups: dict[str, list[cloud.ServerGroup]] = collections.defaultdict(list)
         for group in snapshot.server_groups:
             for member in group.members:
