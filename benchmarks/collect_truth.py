@@ -19,10 +19,10 @@ from typing import Any
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.collect import assemble
-from nova_rebalancer.collect import client
-from nova_rebalancer.collect import connection
 from nova_rebalancer.collect import reader
 from nova_rebalancer.collect import reading
+from nova_rebalancer.rest import client
+from nova_rebalancer.rest import connection
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 

@@ -24,8 +24,6 @@ from typing import Any
 from keystoneauth1 import exceptions as http
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client as collect_client
-from nova_rebalancer.collect import connection
 from nova_rebalancer.collect import live
 from nova_rebalancer.collect import reader
 from nova_rebalancer.model import cloud as model
@@ -34,6 +32,8 @@ from nova_rebalancer.model import ledger
 from nova_rebalancer.model import state
 from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import migratable
+from nova_rebalancer.rest import client as collect_client
+from nova_rebalancer.rest import connection
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 

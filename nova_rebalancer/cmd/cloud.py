@@ -8,9 +8,9 @@ from typing import Any
 from typing import TextIO
 
 if typing.TYPE_CHECKING:
-    from nova_rebalancer.collect import client
     from nova_rebalancer.collect import live
     from nova_rebalancer.model import scope
+    from nova_rebalancer.rest import client
 
 
 def add_options(parser: argparse.ArgumentParser, named: bool = True, cached: bool = True) -> None:
@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser, named: bool = True, cached: boo
 
 def limits(conf: Any) -> "client.Limits":
     """Return how hard a cloud may be asked, as configured."""
-    from nova_rebalancer.collect import client
+    from nova_rebalancer.rest import client
 
     return client.Limits(
         conf.collect.workers,
@@ -63,8 +63,8 @@ def read(
         As ``collect.live.snapshot``.
     """
     from nova_rebalancer.cmd import progress
-    from nova_rebalancer.collect import connection
     from nova_rebalancer.collect import live
+    from nova_rebalancer.rest import connection
 
     source = connection.connect(given.os_cloud, conf.collect.request_timeout_s, conf)
     how = live.Options(

@@ -64,10 +64,10 @@ class Doctor(outcome.Lister):
 
         from nova_rebalancer.cmd import progress
         from nova_rebalancer.cmd import settings
-        from nova_rebalancer.collect import client
-        from nova_rebalancer.collect import connection
         from nova_rebalancer.collect import doctor
         from nova_rebalancer.collect import facts
+        from nova_rebalancer.rest import client
+        from nova_rebalancer.rest import connection
 
         conf = settings.load(self.app_args.config_file)
         source = connection.connect(parsed_args.os_cloud, conf.collect.request_timeout_s, conf)

@@ -9,11 +9,11 @@ import collections
 from collections.abc import Mapping
 import dataclasses
 
-from nova_rebalancer.collect import client
 from nova_rebalancer.collect import nova
 from nova_rebalancer.collect import placement
 from nova_rebalancer.collect import reader
 from nova_rebalancer.collect import reading
+from nova_rebalancer.rest import client
 
 USAGE = "usage"
 """Placement's sums are not those of its allocations, twice in a row."""

@@ -16,7 +16,6 @@ from typing import Any
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.collect import assemble
-from nova_rebalancer.collect import client
 from nova_rebalancer.collect import consistency
 from nova_rebalancer.collect import facts
 from nova_rebalancer.collect import notifications
@@ -25,6 +24,7 @@ from nova_rebalancer.collect import numa
 from nova_rebalancer.collect import placement
 from nova_rebalancer.collect import reader
 from nova_rebalancer.collect import reading
+from nova_rebalancer.rest import client
 
 OK = "ok"
 WARNING = "warning"

@@ -12,7 +12,7 @@ from typing import Any
 from urllib import parse
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client
+from nova_rebalancer.rest import client
 
 Json = dict[str, Any]
 

@@ -13,8 +13,6 @@ import pathlib
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.collect import assemble
-from nova_rebalancer.collect import client
-from nova_rebalancer.collect import connection
 from nova_rebalancer.collect import consistency
 from nova_rebalancer.collect import document
 from nova_rebalancer.collect import facts
@@ -23,6 +21,8 @@ from nova_rebalancer.collect import reader
 from nova_rebalancer.collect import reading
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import scope
+from nova_rebalancer.rest import client
+from nova_rebalancer.rest import connection
 
 LOG = logging.getLogger(__name__)
 

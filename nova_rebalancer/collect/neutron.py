@@ -7,7 +7,7 @@ from typing import Any
 from urllib import parse
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client
+from nova_rebalancer.rest import client
 
 NORMAL = "normal"
 """The vnic type of a port that is no device."""

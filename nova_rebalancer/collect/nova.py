@@ -7,7 +7,7 @@ from typing import Any
 from urllib import parse
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client
+from nova_rebalancer.rest import client
 
 VERSION = (2, 100)
 """From it on a listing has the scheduler hints and (2.98) the properties of images, which tell NUMA

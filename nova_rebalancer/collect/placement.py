@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from nova_rebalancer.collect import client
+from nova_rebalancer.rest import client
 
 BEST = (1, 39)
 LEAST = (1, 19)

@@ -15,13 +15,13 @@ import threading
 from typing import Any
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client
 from nova_rebalancer.collect import glance
 from nova_rebalancer.collect import neutron
 from nova_rebalancer.collect import nova
 from nova_rebalancer.collect import numa
 from nova_rebalancer.collect import placement
 from nova_rebalancer.collect import reading
+from nova_rebalancer.rest import client
 
 LOG = logging.getLogger(__name__)
 

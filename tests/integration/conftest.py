@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from nova_rebalancer.collect import client as collect_client
-from nova_rebalancer.collect import connection
 from nova_rebalancer.collect import live
 from nova_rebalancer.collect import reader
+from nova_rebalancer.rest import client as collect_client
+from nova_rebalancer.rest import connection
 from tests.cloud import client
 from tests.cloud import configs
 from tests.cloud import control

@@ -15,11 +15,11 @@ import pytest
 
 from nova_rebalancer import controller
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client as collect_client
-from nova_rebalancer.collect import connection
 from nova_rebalancer.collect import live
 from nova_rebalancer.collect import neutron
 from nova_rebalancer.plan import base
+from nova_rebalancer.rest import client as collect_client
+from nova_rebalancer.rest import connection
 from tests.cloud import cells
 from tests.cloud import client
 from tests.cloud import computes

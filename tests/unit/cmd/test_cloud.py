@@ -13,7 +13,7 @@ from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import plan
 from nova_rebalancer.cmd import settings
 from nova_rebalancer.cmd import snapshot
-from nova_rebalancer.collect import client
+from nova_rebalancer.rest import client
 from tests.unit.collect import emulator
 
 

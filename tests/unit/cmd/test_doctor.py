@@ -10,7 +10,7 @@ from cliff import commandmanager
 import pytest
 
 from nova_rebalancer.cmd import doctor
-from nova_rebalancer.collect import client
+from nova_rebalancer.rest import client
 from tests.unit.collect import emulator
 
 

@@ -29,8 +29,8 @@ import orjson
 import pytest
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client
-from nova_rebalancer.collect import connection
+from nova_rebalancer.rest import client
+from nova_rebalancer.rest import connection
 
 Json = dict[str, Any]
 Amounts = dict[str, int]

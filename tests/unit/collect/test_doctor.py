@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from nova_rebalancer.collect import client
 from nova_rebalancer.collect import doctor
 from nova_rebalancer.collect import facts
 from nova_rebalancer.collect import notifications
 from nova_rebalancer.collect import reader
+from nova_rebalancer.rest import client
 from tests.unit.collect import emulator
 
 OTHER = "8" * 32

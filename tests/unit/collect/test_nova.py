@@ -6,8 +6,8 @@ import time
 import pytest
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client
 from nova_rebalancer.collect import nova
+from nova_rebalancer.rest import client
 from tests.unit.collect import emulator
 
 DETAIL = "GET /compute/v2.1/servers/detail"

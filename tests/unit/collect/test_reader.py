@@ -12,10 +12,10 @@ import pytest
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.collect import assemble
-from nova_rebalancer.collect import client
 from nova_rebalancer.collect import document
 from nova_rebalancer.collect import reader
 from nova_rebalancer.collect import reading
+from nova_rebalancer.rest import client
 from tests.unit.collect import emulator
 
 NUMA = {"hw:numa_nodes": "1"}

@@ -18,8 +18,8 @@ import requests
 import tenacity
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import connection
-from nova_rebalancer.collect import gate
+from nova_rebalancer.rest import connection
+from nova_rebalancer.rest import gate
 
 T = TypeVar("T")
 R = TypeVar("R")

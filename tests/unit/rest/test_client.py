@@ -9,7 +9,7 @@ import time
 import pytest
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client
+from nova_rebalancer.rest import client
 from tests.unit.collect import emulator
 
 PATH = "/os-aggregates"

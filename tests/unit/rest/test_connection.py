@@ -8,9 +8,9 @@ from oslo_config import cfg
 import pytest
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.collect import client
-from nova_rebalancer.collect import connection
 from nova_rebalancer.conf import cloud as options
+from nova_rebalancer.rest import client
+from nova_rebalancer.rest import connection
 from tests.unit.collect import emulator
 
 

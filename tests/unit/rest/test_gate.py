@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 import pytest
 
-from nova_rebalancer.collect import gate
+from nova_rebalancer.rest import gate
 
 QUICK_S = 0.01
 
