@@ -8,11 +8,13 @@ from oslo_config import cfg
 from nova_rebalancer.conf import cloud
 from nova_rebalancer.conf import collect
 from nova_rebalancer.conf import constraints
+from nova_rebalancer.conf import execute
 from nova_rebalancer.conf import fragmentation
 from nova_rebalancer.conf import path
 from nova_rebalancer.conf import planner
+from nova_rebalancer.conf import store
 
-GROUPS = (cloud, collect, constraints, planner, fragmentation, path)
+GROUPS = (cloud, collect, constraints, planner, fragmentation, path, execute, store)
 
 
 def register(conf: cfg.ConfigOpts) -> None:

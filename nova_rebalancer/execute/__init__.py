@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carrying migrations out: the only code that changes a cloud."""
