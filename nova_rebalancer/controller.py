@@ -58,6 +58,7 @@ class Options:
     banned_hosts: tuple[str, ...] = ()
     pins: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     bans: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    learnt: dict[str, str] = dataclasses.field(default_factory=dict)
     numa_packing: bool = False
     soft_group_cost: float = 0.001
 

@@ -69,6 +69,8 @@ def _owner(
         yield Refusal("opted_out", "does not allow migration")
     if given.opt_in and not (ALLOW in metadata and allowed) and MOVE not in tags:
         yield Refusal("not_opted_in", f"has neither metadata {ALLOW}=true nor tag {MOVE}")
+    if instance.id in given.learnt:
+        yield Refusal("learnt", "is one of options.learnt, which could not be migrated before")
 
 
 def _state(cloud: facts.Cloud, instance: facts.Instance) -> Iterator[Refusal]:

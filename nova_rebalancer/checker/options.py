@@ -40,6 +40,8 @@ class Options:
     ----------
     banned, pins, bans
         Service hosts; the last two by instance id.
+    learnt
+        Ids of instances that could not be migrated before.
     scope
         Names by kind; each kind that is there narrows the scope.
     """
@@ -49,6 +51,7 @@ class Options:
     banned: frozenset[str]
     pins: Mapping[str, frozenset[str]]
     bans: Mapping[str, frozenset[str]]
+    learnt: frozenset[str]
     packing: bool
     scope: Mapping[str, frozenset[str]]
 
@@ -76,6 +79,7 @@ def read(plan: documents.Document) -> Options:
         banned=frozenset(given.get("banned_hosts", ())),
         pins=_by_instance(given.get("pins", {})),
         bans=_by_instance(given.get("bans", {})),
+        learnt=frozenset(given.get("learnt", {})),
         packing=given.get("numa_packing", False),
         scope=_scope(given.get("scope", [])),
     )

@@ -1,56 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``nova-rebalance apply``: carry a plan out.
-
-This version knows one cloud to do it on, the demo cloud.
-"""
+"""``nova-rebalance apply``: carry a plan out."""
 
 import argparse
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import datetime
-import hashlib
-import json
+import logging
 import signal
-import time
 import typing
 from typing import Any
-from typing import TextIO
-
-from cliff import command
 
 from nova_rebalancer import exceptions
+from nova_rebalancer.cmd import cloud
+from nova_rebalancer.cmd import outcome
 
 if typing.TYPE_CHECKING:
-    from nova_rebalancer.model import cloud
-    from nova_rebalancer.model import state
-    from nova_rebalancer.model.objectives import fragmentation
-    from nova_rebalancer.sim import run
+    from nova_rebalancer.cmd import stage
+    from nova_rebalancer.cmd import watching
+    from nova_rebalancer.execute import executor
+    from nova_rebalancer.store import records
+
+LOG = logging.getLogger(__name__)
 
 PARTLY_DONE = 4
 DECLINED = 1
 
 REPLAY_S = 15.0
-"""How long all migrations take on a terminal, without --speed."""
+"""How long all migrations of the demo cloud take on a terminal, without --speed."""
 
-REFRESH_S = 0.1
-LINES = 8
-"""Most running migrations that are shown."""
+REPLAN_S = 30.0
+"""Most seconds for planning again."""
 
 
-class Apply(command.Command):
-    """Carry out a plan for the demo cloud, migration by migration.
+class Apply(outcome.Command):
+    """Carry out a plan, migration by migration.
 
-    The demo cloud is made again from the plan's options and compared by its sha256. Each
-    migration starts once all it depends on are confirmed, one at a time from and to each host.
-    Time is simulated: a terminal shows the migrations running, speeded up; elsewhere they are
-    done at once. Ctrl-C starts no new migrations and finishes those that run.
+    Each migration starts once all it depends on are confirmed, a last look at the cloud allows
+    it, and the limits in [execute] have room. Everything is written into a journal before the
+    cloud is asked: an interrupted plan is resumed by the same command. Ctrl-C starts no more
+    migrations and waits for those that run; a second one gives these up, too.
 
     Exits with 0 when all migrations are confirmed, 4 when only some are.
     """
 
     _epilog = (
-        "Example: nova-rebalance plan --demo --output plan.json && "
-        "nova-rebalance apply plan.json --demo"
+        "Examples: nova-rebalance apply plan.json --os-cloud mycloud; nova-rebalance plan --demo "
+        "--output plan.json && nova-rebalance apply plan.json --demo"
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -62,51 +59,130 @@ class Apply(command.Command):
         parser.add_argument(
             "--demo", action="store_true", help="carry it out on the demo cloud it was made for"
         )
+        cloud.add_options(parser)
         parser.add_argument("--yes", action="store_true", help="do not ask before the start")
+        parser.add_argument(
+            "--stop",
+            action="store_true",
+            help="end an interrupted run of this plan: wait for what it has under way, start "
+            "nothing more",
+        )
+        parser.add_argument(
+            "--no-replan",
+            action="store_true",
+            help="leave out what no longer fits instead of planning the rest again",
+        )
         parser.add_argument(
             "--speed",
             metavar="X",
             type=_positive,
-            help="show X seconds of simulated time in one second (default: as many as make the "
-            f"whole plan last about {REPLAY_S:g} s); only a terminal is waited for",
+            help="with --demo: show X seconds of simulated time in one second (default: as many "
+            f"as make the whole plan last about {REPLAY_S:g} s); only a terminal is waited for",
         )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Carry the plan out; return the exit code."""
-        if not parsed_args.demo:
-            raise exceptions.UsageError(
-                "this version carries plans out on the demo cloud only: add --demo; applying to "
-                "a real cloud comes with a later release"
-            )
         # Here, because `--help` must not wait for what only a run needs.
-        from nova_rebalancer.model import state
+        from nova_rebalancer.cmd import settings
+        from nova_rebalancer.cmd import stage
+        from nova_rebalancer.store import owner
 
         name = parsed_args.plan
-        plan = _read(name)
-        snapshot = _demo_cloud(plan, name)
-        orders = _orders(plan, snapshot)
-        goal = _goal(plan, name)
-        carry_out = _new_run(plan, snapshot, orders, name)
-        if not orders:
+        plan = stage.read_plan(name)
+        goal = stage.goal(plan, name)
+        rules = stage.settings(plan, name)
+        expired = _expired(plan["expires_at"], name)
+        if parsed_args.demo:
+            if expired:
+                raise exceptions.InputError(f"{name}: {expired}")
+            place = stage.demo(plan, name, self._speed(plan, parsed_args.speed))
+        else:
+            conf = settings.load(self.app_args.config_file)
+            place = stage.live(plan, name, parsed_args, conf, self.app.stderr)
+            place.book.expire(place.cloud.now() - conf.store.keep_days * 86400.0)
+        if not plan["migrations"]:
             print("nothing to do: the plan has no migrations", file=self.app.stdout)
             return 0
-        if not parsed_args.yes and not self._agreed(len(orders), snapshot.cloud):
-            print("nothing was carried out", file=self.app.stderr)
-            return DECLINED
-        speed = parsed_args.speed
-        if speed is None:
-            speed = _new_run(plan, snapshot, orders, name).to_end() / REPLAY_S
-        rate = _Rate(state.build(snapshot), goal)
-        before = rate.value
-        view = (_Live if self.app.stderr.isatty() else _Lines)(
-            self.app.stderr, snapshot, rate, len(orders), speed
+        me = owner.me()
+        run = self._resumed(place, plan, me)
+        if run is None:
+            if expired:
+                raise exceptions.InputError(f"{name}: {expired}")
+            if parsed_args.stop:
+                raise exceptions.UsageError(f"{name}: no run of this plan is open: nothing to end")
+            _refuse_drifted(plan, place, name)
+            count = len(plan["migrations"])
+            if not parsed_args.yes and not self._agreed(count, place.facts.cloud):
+                print("nothing was carried out", file=self.app.stderr)
+                return DECLINED
+            run = place.book.begin(
+                plan,
+                cloud=place.facts.cloud,
+                region=place.facts.region,
+                owner=me,
+                now=place.cloud.now(),
+                entries=stage.entries(plan["migrations"], place.facts),
+            )
+        view = self._view(place, plan, goal, run)
+        replan = None
+        if not parsed_args.no_replan and not place.simulated:
+            replan = _replanner(place, plan)
+        from nova_rebalancer.execute import executor
+
+        work = executor.Executor(
+            place.cloud,
+            place.book,
+            run,
+            me,
+            place.facts,
+            rules,
+            place.options,
+            view,
+            replan,
+            end_only=parsed_args.stop,
         )
-        with contextlib.closing(view), _interruptible(carry_out, view):
-            _carry_out(carry_out, rate, view)
-        after = goal.evaluate(state.build(carry_out.sim.snapshot())).value
-        self._conclude(carry_out, snapshot, before, after)
-        return PARTLY_DONE if len(carry_out.confirmed) < len(orders) else 0
+        if expired and not parsed_args.stop:
+            view.say(f"nothing more is started: {expired}")
+            work.stop(expired)
+        with contextlib.closing(view), _interruptible(work, view):
+            end = work.carry_out()
+        return self._conclude(place, run, me, end, goal, work.stopped)
+
+    def _speed(self, plan: dict[str, Any], given: float | None) -> float | None:
+        """How fast the demo cloud's time passes; None where nobody watches."""
+        if not self.app.stderr.isatty():
+            return None
+        whole_s = max((one["end_s"] for one in plan["migrations"]), default=0.0)
+        return given if given is not None else max(1.0, whole_s / REPLAY_S)
+
+    def _resumed(self, place: "stage.Stage", plan: dict[str, Any], me: str) -> "records.Run | None":
+        """Take over the open run of this plan, None if there is none."""
+        run = place.book.interrupted(place.facts.cloud, place.facts.region)
+        if run is None or run.plan != plan["id"]:
+            # Another plan's run is refused by the journal, with what to do.
+            return None
+        run = place.book.take(run.id, me, place.cloud.now())
+        counts = place.book.counts(run.id)
+        flying = sum(counts.get(state, 0) for state in ("REQUESTED", "RUNNING", "UNKNOWN"))
+        print(
+            f"resuming run {run.id}: {counts.get('CONFIRMED', 0)} confirmed, {flying} in flight, "
+            f"{counts.get('PLANNED', 0)} to go",
+            file=self.app.stderr,
+        )
+        return run
+
+    def _view(
+        self, place: "stage.Stage", plan: dict[str, Any], goal: Any, run: "records.Run"
+    ) -> "watching.Lines":
+        from nova_rebalancer.cmd import stage
+        from nova_rebalancer.cmd import watching
+        from nova_rebalancer.model import state
+
+        rate = watching.Rate(state.build(place.facts), goal, stage.cells(plan["migrations"]))
+        self._before = rate.value
+        kind = watching.Live if self.app.stderr.isatty() else watching.Lines
+        return kind(self.app.stderr, place.facts, place.book.entries(run.id), rate)
 
     def _agreed(self, count: int, name: str) -> bool:
         """Ask the person at the terminal."""
@@ -119,21 +195,51 @@ class Apply(command.Command):
         return self.app.stdin.readline().strip().lower() in ("y", "yes")
 
     def _conclude(
-        self, carry_out: "run.Run", snapshot: "cloud.Snapshot", before: float, after: float
-    ) -> None:
-        """Say what became of the migrations."""
-        left = carry_out.not_started()
-        if left:
-            ids = ", ".join(order.id for order in left[:10]) + (", ..." if len(left) > 10 else "")
-            print(f"not started: {_migrations(len(left))} ({ids})", file=self.app.stderr)
-        parts = [
-            f"{len(carry_out.confirmed)} of {_migrations(len(carry_out.orders))} confirmed",
-            *([f"{len(carry_out.refused)} refused"] if carry_out.refused else []),
-            *([f"{len(left)} not started"] if left else []),
-            f"fragment rate {before:.4f} -> {after:.4f}",
-            f"{carry_out.sim.now_s:.0f} s of simulated time",
-        ]
-        print(f"{snapshot.cloud}: {', '.join(parts)}", file=self.app.stdout)
+        self,
+        place: "stage.Stage",
+        run: "records.Run",
+        me: str,
+        end: str,
+        goal: Any,
+        cause: str | None,
+    ) -> int:
+        """Look whether it was worth it, close the run, and say what became of it."""
+        from nova_rebalancer.execute import states
+        from nova_rebalancer.model import state
+
+        after = None
+        try:
+            after = goal.evaluate(state.build(place.fresh()[0])).value
+        except exceptions.RebalancerError as error:
+            LOG.warning("what was gained cannot be told: %s", error)
+        if end != states.OPEN:
+            place.book.end(run.id, me, place.cloud.now(), end, cause, after)
+        counts = place.book.counts(run.id)
+        total = sum(counts.values())
+        parts = [f"{counts.get('CONFIRMED', 0)} of {_migrations(total)} confirmed"]
+        words = {
+            states.FAILED: "failed",
+            states.ABORTED: "aborted",
+            states.SKIPPED: "not started",
+            states.UNKNOWN: "unknown",
+        }
+        parts += [f"{counts[one]} {word}" for one, word in words.items() if counts.get(one)]
+        if after is not None:
+            parts.append(f"{_rate_name(goal)} {self._before:.4f} -> {after:.4f}")
+        if not place.simulated:
+            parts.append(f"run {run.id}")
+        else:
+            parts.append(f"{place.cloud.now() - run.began_at:.0f} s of simulated time")
+        if cause is not None:
+            print(f"stopped: {cause}", file=self.app.stderr)
+        if end == states.OPEN:
+            print(
+                "what became of some migrations is not known: apply the same plan again to ask, "
+                "with --stop to end the run",
+                file=self.app.stderr,
+            )
+        print(f"{place.facts.cloud}: {', '.join(parts)}", file=self.app.stdout)
+        return 0 if counts.get(states.CONFIRMED, 0) == total else PARTLY_DONE
 
 
 def _positive(text: str) -> float:
@@ -150,63 +256,12 @@ def _migrations(count: int) -> str:
     return f"{count} migration{'' if count == 1 else 's'}"
 
 
-def _read(name: str) -> dict[str, Any]:
-    """Read the plan document and check its form."""
-    from nova_rebalancer.collect import files
-    from nova_rebalancer.model import schema
-
-    plan = files.parse_json(files.read_bytes(name), name)
-    problems = schema.problems(schema.PLAN, plan, 1)
-    if problems:
-        raise exceptions.InputError(f"{name}: {problems[0]}")
-    for i, migration in enumerate(plan["migrations"]):
-        if migration["method"] != "live":
-            raise exceptions.InputError(
-                f"{name}: migrations[{i}].method: this version carries out live migrations only, "
-                f"not {migration['method']}"
-            )
-    return typing.cast(dict[str, Any], plan)
+def _rate_name(goal: Any) -> str:
+    return str(goal.name).replace("fragmentation", "fragment rate")
 
 
-def _demo_cloud(plan: dict[str, Any], name: str) -> "cloud.Snapshot":
-    """Make the plan's demo cloud again; refuse a plan that is not for it, or not any more."""
-    from nova_rebalancer import checker
-    from nova_rebalancer.collect import document
-    from nova_rebalancer.sim import demo
-
-    wanted = plan["options"].get("demo")
-    if wanted is None:
-        raise exceptions.UsageError(
-            f"{name}: this plan was made from a snapshot file; only plans of the demo cloud "
-            "(nova-rebalance plan --demo) can be applied by this version"
-        )
-    if plan["cloud"] != demo.CLOUD:
-        raise exceptions.InputError(
-            f'{name}: the plan is for cloud "{plan["cloud"]}", this is cloud "{demo.CLOUD}"'
-        )
-    _refuse_expired(plan["expires_at"], name)
-    if not isinstance(wanted, dict) or {type(wanted.get(k)) for k in ("seed", "hosts")} != {int}:
-        raise exceptions.InputError(f'{name}: options.demo: not {{"seed": int, "hosts": int}}')
-    try:
-        data = demo.document(wanted["seed"], wanted["hosts"])
-    except exceptions.UsageError as error:
-        raise exceptions.InputError(f"{name}: options.demo: {error}") from error
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != plan["snapshot_sha256"]:
-        raise exceptions.InputError(
-            f"{name}: the plan was made for another snapshot: its snapshot_sha256 is "
-            f"{plan['snapshot_sha256']}, the demo cloud's is {sha256}"
-        )
-    verdict = checker.check(data, json.dumps(plan).encode())
-    if not verdict.ok:
-        where = f"migration {verdict.migration}: " if verdict.migration is not None else ""
-        raise exceptions.InputError(
-            f"{name}: the plan does not pass the check: {where}{verdict.kind}: {verdict.detail}"
-        )
-    return document.loads(data, "the demo cloud")[0]
-
-
-def _refuse_expired(text: str, name: str) -> None:
+def _expired(text: str, name: str) -> str | None:
+    """Say that a plan is too old; None while it is not."""
     try:
         expires_at = datetime.datetime.fromisoformat(text)
     except ValueError as error:
@@ -214,248 +269,95 @@ def _refuse_expired(text: str, name: str) -> None:
     if expires_at.tzinfo is None:
         expires_at = expires_at.replace(tzinfo=datetime.UTC)
     now = datetime.datetime.now(datetime.UTC)
-    if expires_at <= now:
+    if expires_at > now:
+        return None
+    return f"the plan expired at {text}, now it is {now:%Y-%m-%dT%H:%M:%SZ}; make a new plan"
+
+
+def _refuse_drifted(plan: dict[str, Any], place: "stage.Stage", name: str) -> None:
+    """Refuse a plan most of whose instances are somewhere else by now."""
+    at = {one.id: one.host for one in place.facts.instances}
+    hosts = {host.id: host.service_host for host in place.facts.hosts}
+    first: dict[str, str] = {}
+    for one in plan["migrations"]:
+        first.setdefault(one["instance"], one["source"])
+    lost = [one for one, source in first.items() if hosts.get(at.get(one, "")) != source]
+    if lost and len(lost) > place.options.drift_share * len(first):
         raise exceptions.InputError(
-            f"{name}: the plan expired at {text}, now it is {now:%Y-%m-%dT%H:%M:%SZ}; make a "
-            "new plan"
+            f"{name}: {len(lost)} of {len(first)} instances are not where the plan found them "
+            f"(the first: {lost[0]}); make a new plan"
         )
 
 
-def _orders(plan: dict[str, Any], snapshot: "cloud.Snapshot") -> list["run.Order"]:
-    """Say the plan's migrations in the words of the cloud: host ids for service hosts."""
-    from nova_rebalancer.sim import run
+def _replanner(
+    place: "stage.Stage", plan: dict[str, Any]
+) -> "Callable[[executor.Again], executor.Replanned | None]":
+    """Return how what is left is planned again, with the plan's own options."""
+    from nova_rebalancer import controller
+    from nova_rebalancer.cmd import stage
+    from nova_rebalancer.execute import executor
+    from nova_rebalancer.model import plan_document
+    from nova_rebalancer.plan import base as plan_base
 
-    ids = {host.service_host: host.id for host in snapshot.hosts}
-    return [
-        run.Order(
-            id=migration["id"],
-            instance=migration["instance"],
-            # The cloud refuses a host it does not know, with the name as the plan has it.
-            source=ids.get(migration["source"], migration["source"]),
-            dest=ids.get(migration["dest"], migration["dest"]),
-            cells=_cells(migration["dest_numa"]),
-            depends_on=tuple(migration["depends_on"]),
+    known = {field.name for field in dataclasses.fields(controller.Options)}
+    given = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in plan["options"].items()
+        if key in known
+    }
+
+    def again(asked: executor.Again) -> executor.Replanned | None:
+        facts, sha256 = place.fresh()
+        here = {host.service_host for host in facts.hosts}
+        there = {one.id for one in facts.instances}
+        bad = asked.bad_hosts & here
+        stuck = dict(asked.stuck)
+        service = {host.id: host.service_host for host in facts.hosts}
+        for one in facts.instances:
+            if service[one.host] in bad:
+                stuck[one.id] = f"too many migrations from or to {service[one.host]} failed"
+        bans = {key: tuple(value) for key, value in given.get("bans", {}).items()}
+        for instance, hosts in asked.bans.items():
+            kept = set(bans.get(instance, ())) | set(hosts)
+            bans[instance] = tuple(sorted(kept & here))
+        limit_s = given.get("time_limit_s")
+        options = controller.Options(
+            **{
+                **given,
+                "max_migrations": asked.left,
+                "time_limit_s": REPLAN_S if limit_s is None else min(REPLAN_S, limit_s),
+                "banned_hosts": tuple(sorted((set(given.get("banned_hosts", ())) & here) | bad)),
+                "bans": {one: hosts for one, hosts in bans.items() if one in there and hosts},
+                "pins": {
+                    one: hosts for one, hosts in given.get("pins", {}).items() if one in there
+                },
+                "learnt": {one: text for one, text in stuck.items() if one in there},
+            }
         )
-        for migration in plan["migrations"]
-    ]
+        made = controller.run(facts, sha256, options, plan_base.Watch())
+        now = datetime.datetime.now(datetime.UTC)
+        written = plan_document.document(made, plan["id"], now, 0.0, {})
+        found = stage.entries(written["migrations"], facts, asked.revision)
+        return executor.Replanned(found, facts)
 
-
-def _cells(numa: list[int | None] | None) -> tuple[int, ...] | None:
-    """Host cells as the plan has them; None, which leaves them to the cloud, if one is open."""
-    cells = tuple(cell for cell in numa or () if cell is not None)
-    return cells if numa is not None and len(cells) == len(numa) else None
-
-
-def _goal(plan: dict[str, Any], name: str) -> "fragmentation.Fragmentation":
-    from nova_rebalancer.model.objectives import fragmentation
-
-    if plan["goal"] != fragmentation.Fragmentation.name:
-        raise exceptions.InputError(f'{name}: goal: "{plan["goal"]}" is not known')
-    return fragmentation.Fragmentation(plan["options"]["fragment_cores"])
-
-
-def _new_run(
-    plan: dict[str, Any], snapshot: "cloud.Snapshot", orders: list["run.Order"], name: str
-) -> "run.Run":
-    """Put the orders before a fresh demo cloud, with the limits the plan reckoned with."""
-    from nova_rebalancer.model.constraints import base
-    from nova_rebalancer.sim import cloud
-    from nova_rebalancer.sim import run
-
-    options = plan["options"]
-    limits = []
-    for key in ("host_outgoing", "host_incoming"):
-        limits.append(options.get(key, 1))
-        if type(limits[-1]) is not int or limits[-1] < 1:
-            raise exceptions.InputError(f"{name}: options.{key}: not a whole number of at least 1")
-    rate_mibps = options.get("migration_rate_mibps", 1000.0)
-    if type(rate_mibps) not in (int, float) or not rate_mibps > 0:
-        raise exceptions.InputError(f"{name}: options.migration_rate_mibps: not a number above 0")
-    try:
-        rules = base.settings(options)
-        return run.Run(cloud.SimCloud(snapshot, float(rate_mibps), rules), orders, *limits)
-    except ValueError as error:
-        raise exceptions.InputError(f"{name}: migrations: {error}") from error
-
-
-def _carry_out(carry_out: "run.Run", rate: "_Rate", view: "_Lines") -> None:
-    """Start what may start, wait for the next confirmation, and so on until all is still."""
-    while True:
-        for event in carry_out.start():
-            view.started(event)
-        if not carry_out.flying:
-            return
-        view.wait(carry_out)
-        for order, flight in carry_out.finish():
-            rate.confirmed(flight.instance, flight.dest, flight.cells)
-            view.confirmed(order)
+    return again
 
 
 @contextlib.contextmanager
-def _interruptible(carry_out: "run.Run", view: "_Lines") -> Iterator[None]:
-    """Make the first Ctrl-C stop the run gently; the second one ends the program as usual."""
+def _interruptible(work: "executor.Executor", view: "watching.Lines") -> Iterator[None]:
+    """Make the first Ctrl-C stop gently and the second abort; the third one ends the program."""
+    before = signal.getsignal(signal.SIGINT)
 
     def stop(signum: int, frame: object) -> None:
-        carry_out.stop()
-        signal.signal(signal.SIGINT, before)
-        view.stopping = True
+        # Nothing is written here: this may be in the middle of writing.
+        view.presses += 1
+        work.stop("interrupted")
+        if view.presses > 1:
+            work.abort()
+            signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-class _Rate:
-    """The fragment rate as migrations are confirmed; those in flight count at their source."""
-
-    def __init__(self, start: "state.PlacementState", goal: "fragmentation.Fragmentation") -> None:
-        self._placement = start
-        self._goal = goal
-        self._v = {instance: v for v, instance in enumerate(start.instances)}
-        self._h = {host: h for h, host in enumerate(start.hosts)}
-        self.value = goal.evaluate(start).value
-
-    def confirmed(self, instance: str, dest: str, cells: tuple[int, ...] | None) -> None:
-        """Take a confirmed migration into account."""
-        h = self._h[dest]
-        places = [self._placement.cell_ids[h].index(cell) for cell in cells or ()]
-        self._placement = self._placement.moved(self._v[instance], h, places)
-        self.value = self._goal.evaluate(self._placement).value
-
-
-class _Lines:
-    """A line for each confirmed migration; waits for nothing."""
-
-    def __init__(
-        self,
-        stream: TextIO,
-        snapshot: "cloud.Snapshot",
-        rate: _Rate,
-        total: int,
-        speed: float,
-    ) -> None:
-        self.stopping = False
-        self._stream = stream
-        self._rate = rate
-        self._total = total
-        self._speed = speed
-        self._done = 0
-        self._hosts = {host.id: host.service_host for host in snapshot.hosts}
-        self._names = {instance.id: instance.name or instance.id for instance in snapshot.instances}
-        self._told = False
-
-    def started(self, event: "run.Order | run.Refusal") -> None:
-        """Say what was refused."""
-        why = getattr(event, "why", None)
-        if why is not None:
-            order = typing.cast("run.Refusal", event).order
-            self.say(f"refused   {order.id} {self.label(order)}: {why}")
-
-    def confirmed(self, order: "run.Order") -> None:
-        """Say what was confirmed, and the rate since then."""
-        self._done += 1
-        width = len(str(self._total))
-        self.say(
-            f"confirmed {self._done:{width}}/{self._total} {self.label(order)}, "
-            f"fragment rate {self._rate.value:.4f}"
-        )
-
-    def wait(self, carry_out: "run.Run") -> None:
-        """Pass the time up to the next confirmation."""
-        self.tell_stopping(carry_out)
-
-    def tell_stopping(self, carry_out: "run.Run") -> None:
-        """Answer Ctrl-C, once."""
-        if self.stopping and not self._told:
-            self._told = True
-            count = _migrations(len(carry_out.flying))
-            self.say(f"interrupted: finishing {count} under way, starting no more")
-
-    def say(self, text: str) -> None:
-        """Write one line."""
-        print(text, file=self._stream, flush=True)
-
-    def label(self, order: "run.Order") -> str:
-        """Write an order for people."""
-        source, dest = (self._hosts.get(host, host) for host in (order.source, order.dest))
-        return f"{self._names.get(order.instance, order.instance)}: {source} -> {dest}"
-
-    def close(self) -> None:
-        """Leave the stream as it was found."""
-
-
-class _Live(_Lines):
-    """The lines, and below them what runs now; simulated time passes ``speed`` times as fast."""
-
-    def __init__(
-        self,
-        stream: TextIO,
-        snapshot: "cloud.Snapshot",
-        rate: _Rate,
-        total: int,
-        speed: float,
-    ) -> None:
-        super().__init__(stream, snapshot, rate, total, speed)
-        import tqdm
-
-        self._write = tqdm.tqdm.write
-        self._running = [self._bar(i, bar_format="{desc}") for i in range(min(LINES, total))]
-        self._all = self._bar(
-            len(self._running),
-            total=total,
-            bar_format="{n_fmt}/{total_fmt} |{bar:30}| {desc}",
-        )
-        self._began = time.monotonic()
-        self._show_rate()
-
-    def _bar(self, position: int, **options: Any) -> Any:
-        import tqdm
-
-        return tqdm.tqdm(
-            file=self._stream, position=position, leave=False, dynamic_ncols=True, **options
-        )
-
-    def confirmed(self, order: "run.Order") -> None:
-        """Say what was confirmed, and the rate since then."""
-        super().confirmed(order)
-        self._all.n = self._done
-        self._show_rate()
-
-    def wait(self, carry_out: "run.Run") -> None:
-        """Pass the time up to the next confirmation, showing what runs."""
-        end_s = carry_out.sim.next_end_s or 0.0
-        while True:
-            self.tell_stopping(carry_out)
-            now_s = min(end_s, (time.monotonic() - self._began) * self._speed)
-            self._show(carry_out, now_s)
-            if now_s >= end_s:
-                return
-            time.sleep(min(REFRESH_S, (end_s - now_s) / self._speed))
-
-    def _show(self, carry_out: "run.Run", now_s: float) -> None:
-        """Draw the running migrations, those that end first above."""
-        flying = sorted(carry_out.flying.values(), key=lambda pair: pair[1].end_s)
-        for i, line in enumerate(self._running):
-            text = ""
-            if i == len(self._running) - 1 and len(flying) > len(self._running):
-                text = f"  and {len(flying) - i} more"
-            elif i < len(flying):
-                order, flight = flying[i]
-                text = f"  {flight.progress(now_s):4.0%} {self.label(order)}"
-            line.set_description_str(text)
-
-    def _show_rate(self) -> None:
-        self._all.set_description_str(f"confirmed, fragment rate {self._rate.value:.4f}")
-
-    def say(self, text: str) -> None:
-        """Write one line above what runs."""
-        self._write(text, file=self._stream)
-
-    def close(self) -> None:
-        """Wipe what was drawn."""
-        for bar in (self._all, *reversed(self._running)):
-            bar.close()
-        # The lowest line leaves the cursor at its end.
-        self._stream.write("\r")

@@ -43,12 +43,16 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Live:
-    """A snapshot of now: the document's bytes, what is in them, and what it took."""
+    """A snapshot of now: the document's bytes, what is in them, and what it took.
+
+    ``reading`` is what the whole cloud answered, also where the document has a part of it.
+    """
 
     data: bytes
     snapshot: cloud.Snapshot
     sha256: str
     requests: int
+    reading: reading.Reading
 
 
 def snapshot(
@@ -121,7 +125,7 @@ def _live(
         result = document.snapshot(made, "what it says makes no sound snapshot")
     except exceptions.InputError as error:
         raise exceptions.CloudError(f"cloud {source.name}: {error}") from None
-    return Live(data, result, hashlib.sha256(data).hexdigest(), now.requests)
+    return Live(data, result, hashlib.sha256(data).hexdigest(), now.requests, now)
 
 
 @contextlib.contextmanager

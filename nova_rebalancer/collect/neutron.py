@@ -39,16 +39,20 @@ def vnic_types(ask: client.Client, servers: Sequence[str]) -> dict[str, list[str
             "not see the ports of all projects"
         )
     found: dict[str, set[str]] = {}
-    for port in _ports(ask):
+    for port in ports(ask):
         kind = port.get("binding:vnic_type")
         if port.get("device_id") and kind not in (None, NORMAL):
             found.setdefault(port["device_id"], set()).add(str(kind))
     return {name: sorted(kinds) for name, kinds in found.items()}
 
 
-def _ports(ask: client.Client) -> Iterator[dict[str, Any]]:
-    """Yield all ports; Neutron cannot filter them by their vnic type."""
+def ports(ask: client.Client, servers: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield the ports of some servers, all ports if none are named.
+
+    Neutron cannot filter them by their vnic type.
+    """
     query = [("fields", name) for name in ("id", "device_id", "binding:vnic_type")]
+    query += [("device_id", name) for name in servers]
     marker: list[tuple[str, str]] = []
     while True:
         page = ask.get("network", f"/v2.0/ports?{parse.urlencode([*query, *marker])}")

@@ -71,6 +71,17 @@ class Nova:
             )
         return {server["id"]: server for server in found}
 
+    def on_host(self, host: str) -> dict[str, Json]:
+        """Return the servers on a service host by id, as ``servers`` does."""
+        parameters = {"all_tenants": "1", "sort_key": "uuid", "soft_deleted": "1", "host": host}
+        found = self._pages("/servers/detail", "servers", parameters, keep=reduced)
+        return {server["id"]: server for server in found}
+
+    def server(self, name: str) -> Json | None:
+        """Return one server, None when it is gone; others' are shown to administrators only."""
+        found = self._get(f"/servers/{name}", (404,))
+        return None if found is None else reduced(found["server"])
+
     def changed(self, since: float) -> tuple[dict[str, Json], list[str]]:
         """Return what changed since a moment of the cloud's time, and the ids of what is gone.
 
@@ -122,6 +133,20 @@ class Nova:
         raise exceptions.CloudError(
             "the server groups change faster than their pages can be read; try again"
         )
+
+    def group(self, name: str) -> Json | None:
+        """Return a server group, None when it is gone."""
+        found = self._get(f"/os-server-groups/{name}", (404,))
+        return None if found is None else dict(found["server_group"])
+
+    def begun(self) -> list[Json]:
+        """Return migrations that have just begun, which no change tells of yet."""
+        return self._pages("/os-migrations", "migrations", {"status": IN_PROGRESS[0]})
+
+    def changed_on(self, host: str, since: float) -> list[Json]:
+        """Return migrations from and to a service host that changed since a moment."""
+        parameters = {"host": host, "changes-since": moment(since)}
+        return self._pages("/os-migrations", "migrations", parameters)
 
     def migrations(self, since: float | None) -> list[Json]:
         """Return migrations: those in progress, or all that changed since a moment."""

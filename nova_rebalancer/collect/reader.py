@@ -125,7 +125,7 @@ class Reader:
         self._images(now, earlier)
         self._all_groups(now)
         # A cell that went down meanwhile took its servers out of the lists.
-        now.dead_hosts = _dead([*now.services, *self._nova.services()])
+        now.dead_hosts = dead([*now.services, *self._nova.services()])
         now.requests = self._ask.requests
         return now
 
@@ -196,16 +196,18 @@ class Reader:
             else:
                 changed.append(one)
         self._read_providers(now, changed)
-        shared = any(placement.SHARES in one.traits for one in now.providers.values())
-        if shared:
-            lacking = [one for one in now.providers.values() if one.aggregates is None]
-            found = self._ask.each(
-                lambda provider: self._placement.aggregates(provider.id),
-                lacking,
-                lambda done: None,
-            )
-            for provider, aggregates in zip(lacking, found, strict=True):
-                provider.aggregates = aggregates or []
+        self._sharing(now)
+
+    def _sharing(self, now: reading.Reading) -> None:
+        """Read which providers share with which, if any do."""
+        if not any(placement.SHARES in one.traits for one in now.providers.values()):
+            return
+        lacking = [one for one in now.providers.values() if one.aggregates is None]
+        found = self._ask.each(
+            lambda provider: self._placement.aggregates(provider.id), lacking, lambda done: None
+        )
+        for provider, aggregates in zip(lacking, found, strict=True):
+            provider.aggregates = aggregates or []
 
     def _read_providers(self, now: reading.Reading, listed: Sequence[Json]) -> None:
         """Read what is new of some providers; one that cannot be read lacks its host."""
@@ -344,7 +346,7 @@ class Reader:
 
     def _catch_up(self, now: reading.Reading, doubtful: Iterable[str] = ()) -> None:
         """Read again what changed while the rest was read, and allocations that are doubtful."""
-        changed, gone = self._nova.changed(now.started - OVERLAP_S)
+        changed, gone = self._changes(now)
         moved = [
             name
             for name, server in changed.items()
@@ -361,6 +363,10 @@ class Reader:
         self._ask_topologies(
             now, [n for n in moved if now.servers[n]["host"] and numa.asked(now.servers[n])]
         )
+
+    def _changes(self, now: reading.Reading) -> tuple[dict[str, Json], list[str]]:
+        """Return what has changed and what is gone since the reading began."""
+        return self._nova.changed(now.started - OVERLAP_S)
 
     def _settle(self, now: reading.Reading) -> None:
         """Look once more at servers that Placement has somewhere else than Nova.
@@ -476,8 +482,8 @@ def hinted(server: Json) -> str | None:
     return None if group is None else str(group)
 
 
-def _dead(services: Iterable[Json]) -> list[str]:
-    """Hosts of cells that do not answer: their services are stubs (nova, from 2.69 on)."""
+def dead(services: Iterable[Json]) -> list[str]:
+    """Return hosts of cells that do not answer: their services are stubs (nova, from 2.69 on)."""
     return sorted({str(one.get("host")) for one in services if one.get("status") == "UNKNOWN"})
 
 

@@ -7,6 +7,7 @@ from concurrent import futures
 import dataclasses
 import email.utils
 import re
+import socket
 import threading
 import time
 from typing import Any
@@ -36,6 +37,9 @@ LONGEST_WAIT_S = 60.0
 
 _TAG = re.compile("<[^>]*>")
 
+NEVER_CONNECTED = (requests.exceptions.ConnectTimeout, ConnectionRefusedError, socket.gaierror)
+"""What begins the errors of a connection that was never made, so that nothing was sent on it."""
+
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
@@ -47,12 +51,24 @@ class Refused(exceptions.CloudError):
         self.status = status
 
 
+class Unanswered(exceptions.CloudError):
+    """A request that changes something got no answer that tells whether it was carried out."""
+
+
 class _Again(Exception):
     """An answer that may be another one next time."""
 
     def __init__(self, text: str, wait_s: float = 0.0) -> None:
         super().__init__(text)
         self.wait_s = wait_s
+
+
+@dataclasses.dataclass(frozen=True)
+class Accepted:
+    """An answer that accepts a request; ``request`` is the id that the service gave it."""
+
+    status: int
+    request: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +89,7 @@ class Limits:
 
 
 class Client:
-    """GET requests to the services of one cloud; safe to use from several threads."""
+    """Requests to the services of one cloud; safe to use from several threads."""
 
     def __init__(self, cloud: connection.Connection, limits: Limits) -> None:
         self.cloud = cloud
@@ -145,6 +161,45 @@ class Client:
             f"{service} {_short(path)}", lambda: self._once(service, path, version, tuple(accept))
         )
 
+    def send(
+        self,
+        service: str,
+        method: str,
+        path: str,
+        version: str | None = None,
+        body: Any = None,
+        timeout_s: float | None = None,
+    ) -> Accepted:
+        """Send a request that changes something exactly once.
+
+        Only a token that is not accepted is renewed, and the request sent again: the services
+        answer 401 before they look at the request (keystonemiddleware ``auth_token``, which is in
+        front of Nova's API in its ``api-paste.ini``).  Redirects are not followed.
+
+        Raises
+        ------
+        Refused
+            If it was not carried out: the answer says so, or it was never sent (status 0).
+        Unanswered
+            If it may have been carried out: no answer, none that can be read, or one that a proxy
+            gives for a service that goes on working.
+        """
+        what = f"cloud {self.cloud.name}: {service}: {method} {_short(path)}"
+        for renewed in (False, True):
+            answer = self._send_once(what, service, method, path, version, body, timeout_s)
+            if answer.status_code != 401 or renewed:
+                break
+            self.cloud.session.invalidate()
+        status = answer.status_code
+        if status < 300:
+            headers = answer.headers
+            asked = headers.get("x-openstack-request-id") or headers.get("x-compute-request-id")
+            return Accepted(status, asked)
+        text = f"{what}: {status} ({_message(answer)})"
+        if status >= 500 or status == 408:
+            raise Unanswered(text)
+        raise Refused(status, text)
+
     def each(
         self, work: Callable[[T], R], items: Iterable[T], done: Callable[[int], None]
     ) -> list[R]:
@@ -162,8 +217,10 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def renewed(self) -> "Client":
-        """Return one for the same cloud with all its time before it."""
-        return Client(self.cloud, self._limits)
+        """Return one for the same cloud with all its time before it, and what is known of it."""
+        made = Client(self.cloud, self._limits)
+        made.skew_s, made._gate, made._most = self.skew_s, self._gate, self._most
+        return made
 
     def stop(self) -> None:
         """Let no more requests begin; those that wait for another attempt end now."""
@@ -289,6 +346,50 @@ class Client:
             raise _Again(_line(error)) from None
         return answer
 
+    def _send_once(
+        self,
+        what: str,
+        service: str,
+        method: str,
+        path: str,
+        version: str | None,
+        body: Any,
+        timeout_s: float | None,
+    ) -> requests.Response:
+        """Send a request that changes something; all that can be asked before it is."""
+        try:
+            # The token and the service's address, so that below nothing but the request can fail.
+            self.identity()
+            if not self._gate.enter(lambda: time.monotonic() >= self._end):
+                self._check_deadline()
+        except exceptions.CloudError as error:
+            raise Refused(0, f"{what}: not sent: {error}") from None
+        began = time.monotonic()
+        kind = f"{method} {service}{_UUID.sub('*', path)}"
+        self._count()
+        try:
+            answer: requests.Response = self.cloud.adapters[service].request(
+                path,
+                method,
+                microversion=version,
+                json=body,
+                raise_exc=False,
+                allow_reauth=False,
+                redirect=False,
+                connect_retries=0,
+                status_code_retries=0,
+                timeout=self._limits.timeout_s if timeout_s is None else timeout_s,
+            )
+        except (ksa.EndpointNotFound, ksa.EmptyCatalog) as error:
+            raise Refused(0, f"{what}: not sent: {_line(error)}") from None
+        except (ksa.ClientException, requests.RequestException) as error:
+            if _never_connected(error):
+                raise Refused(0, f"{what}: not sent: {_line(error)}") from None
+            raise Unanswered(f"{what}: {_line(error)}") from None
+        finally:
+            self._gate.leave(kind, time.monotonic() - began)
+        return answer
+
     def _check_deadline(self) -> None:
         if time.monotonic() >= self._end:
             raise exceptions.CloudError(
@@ -322,6 +423,19 @@ def _as_completed(running: list[futures.Future[R]]) -> Iterable[futures.Future[R
         if one.exception() is not None:
             one.result()
         yield one
+
+
+def _never_connected(error: BaseException | None) -> bool:
+    """Whether an error of a request means that there was no connection to send it on.
+
+    keystoneauth tells all of them alike (``session.py``, ``_send_request``), so what it caught
+    decides.
+    """
+    while error is not None:
+        if isinstance(error, NEVER_CONNECTED):
+            return True
+        error = error.__context__
+    return False
 
 
 def _retry_after(answer: requests.Response) -> float:

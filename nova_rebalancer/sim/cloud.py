@@ -154,6 +154,22 @@ class SimCloud:
         self._started += 1
         return flight
 
+    def instance(self, instance_id: str) -> cloud.Instance | None:
+        """Return an instance as it is now, None if there is none."""
+        return self._instances.get(instance_id)
+
+    def cancel(self, instance_id: str) -> bool:
+        """Give a migration up: the instance stays at its source; False if none is in flight."""
+        flight = self._flights.pop(instance_id, None)
+        if flight is None:
+            return False
+        self._ends = [end for end in self._ends if end[2] != instance_id]
+        heapq.heapify(self._ends)
+        instance = self._instances[instance_id]
+        here = self._things(instance, instance.host, _cells(instance))
+        self._charged.subtract(_without(self._things(instance, flight.dest, flight.cells), here))
+        return True
+
     def advance(self, to_s: float) -> list[Flight]:
         """Let the clock run to ``to_s`` and return what was confirmed by then, in order."""
         if to_s < self.now_s:

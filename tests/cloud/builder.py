@@ -21,6 +21,7 @@ from tests.cloud import scenario
 from tests.cloud import settings
 
 POLL_S = 0.5
+AGAIN = 2
 
 # Numbers of the hosts that are not as they should be, and how many hosts that takes.
 DISABLED, DOWN, FORCED_DOWN = 1, 3, 4
@@ -32,7 +33,7 @@ class Builder:
 
     def __init__(self, cloud: settings.Settings):
         self._cloud = cloud
-        self._admin = client.Client(cloud)
+        self._admin = client.Client(cloud, again=AGAIN)
         self._clients: dict[str, client.Client] = {}
         self._flavors: dict[str, str] = {}
         self._groups: dict[str, str] = {}
@@ -76,7 +77,7 @@ class Builder:
             body = {"project": {"name": name, "domain_id": "default"}}
             project = admin.identity.post("/projects", json=body).json()["project"]["id"]
             admin.identity.put(f"/projects/{project}/users/{user}/roles/{role}")
-            self._clients[name] = client.Client(self._cloud, name)
+            self._clients[name] = client.Client(self._cloud, name, again=AGAIN)
 
     def _aggregates(self) -> None:
         tenant = {"filter_tenant_id": self._clients[scenario.TENANT].session.get_project_id()}

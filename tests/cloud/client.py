@@ -20,10 +20,17 @@ MICROVERSIONS = {"compute": "2.96", "placement": "1.39"}
 class Client:
     """One user's view on one project.
 
-    A request that is refused raises keystoneauth's ``HttpError``.
+    A request that is refused raises keystoneauth's ``HttpError``.  ``again`` is how often one that
+    is answered 500 is sent again: MariaDB may drop a request when the machine has much to do.
     """
 
-    def __init__(self, cloud: settings.Settings, project: str = "admin", user: str = "admin"):
+    def __init__(
+        self,
+        cloud: settings.Settings,
+        project: str = "admin",
+        user: str = "admin",
+        again: int = 0,
+    ):
         password = v3.Password(
             auth_url=cloud.auth_url,
             username=user,
@@ -38,13 +45,18 @@ class Client:
         self.identity = adapter.Adapter(
             self.session, service_type="identity", endpoint_override=cloud.auth_url
         )
+        self._again = again
         self.compute = self._service("compute")
         self.placement = self._service("placement")
         self.image = self._service("image")
 
     def _service(self, kind: str) -> adapter.Adapter:
         return adapter.Adapter(
-            self.session, service_type=kind, default_microversion=MICROVERSIONS.get(kind)
+            self.session,
+            service_type=kind,
+            default_microversion=MICROVERSIONS.get(kind),
+            status_code_retries=self._again,
+            retriable_status_codes=[500],
         )
 
     def list(self, service: adapter.Adapter, path: str, key: str) -> list[dict[str, Any]]:

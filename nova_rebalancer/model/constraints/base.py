@@ -30,6 +30,8 @@ class Settings:
         Service hosts that nothing is sent to.
     pins, bans
         Service hosts that an instance must stay on, and must not be sent to, by instance id.
+    learnt
+        Why an instance is left where it is after Nova would not migrate it, by its id.
     numa_packing
         Nova's ``[compute] packing_host_numa_cells_allocation_strategy``.
     """
@@ -39,6 +41,7 @@ class Settings:
     banned_hosts: frozenset[str] = frozenset()
     pins: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     bans: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    learnt: Mapping[str, str] = dataclasses.field(default_factory=dict)
     numa_packing: bool = False
 
 
@@ -50,6 +53,7 @@ def settings(options: Mapping[str, Any]) -> Settings:
         frozenset(options.get("banned_hosts", ())),
         options.get("pins", {}),
         options.get("bans", {}),
+        options.get("learnt", {}),
         bool(options.get("numa_packing", False)),
     )
 

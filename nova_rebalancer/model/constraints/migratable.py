@@ -115,6 +115,9 @@ def _wishes(view: base.View, instance: cloud.Instance) -> Iterator[Obstacle]:
             "not_opted_in",
             f"{name} does not ask to be moved: metadata {OPT_IN_METADATA}=true or tag {OPT_IN_TAG}",
         )
+    if name in view.settings.learnt:
+        why = view.settings.learnt[name]
+        yield _obstacle("learnt", f"{name} could not be migrated before: {why}")
 
 
 def opted_out(metadata: Mapping[str, str], tags: Iterable[str]) -> bool:

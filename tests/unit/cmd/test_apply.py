@@ -34,7 +34,7 @@ class Terminal(io.StringIO):
 
 
 class CtrlC(io.StringIO):
-    """Somebody who presses Ctrl-C when the first ``times`` migrations are confirmed."""
+    """Somebody who presses Ctrl-C ``times`` times when the first migration is confirmed."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class CtrlC(io.StringIO):
 
     def write(self, text: str) -> int:
         written = super().write(text)
-        if text.startswith("confirmed") and self._times:
+        while text.startswith("confirmed") and self._times:
             self._times -= 1
             os.kill(os.getpid(), signal.SIGINT)
         return written
@@ -85,7 +85,7 @@ class Applied:
             "a program", "1", commandmanager.CommandManager("none"),
             stdin=stdin, stdout=stdout, stderr=stderr,
         )  # fmt: skip
-        command = apply.Apply(program, argparse.Namespace())
+        command = apply.Apply(program, argparse.Namespace(config_file=None))
         self.code = command.run(command.get_parser("apply").parse_args([str(file), *arguments]))
         self.out, self.err = stdout.getvalue(), stderr.getvalue()
 
@@ -145,9 +145,9 @@ def test_cannot_ask(plan, tmp_path):
         Applied(tmp_path, plan, "--demo")
 
 
-def test_real_clouds_come_later(plan, tmp_path):
-    """Without --demo it says what this version can do."""
-    with pytest.raises(exceptions.UsageError, match="--demo"):
+def test_plans_of_the_demo_cloud(plan, tmp_path):
+    """A plan for the demo cloud is not tried on a real one."""
+    with pytest.raises(exceptions.UsageError, match="add --demo"):
         Applied(tmp_path, plan, "--yes")
 
 
@@ -155,7 +155,7 @@ def test_real_clouds_come_later(plan, tmp_path):
 def test_plans_of_snapshots(plan, tmp_path, options):
     """A plan that was not made for the demo cloud is not applied to it."""
     plan["options"] = {"fragment_cores": 16, **options}
-    with pytest.raises(exceptions.UsageError, match="was made from a snapshot file"):
+    with pytest.raises(exceptions.UsageError, match="made from a snapshot file or a live"):
         Applied(tmp_path, plan, "--demo", "--yes")
 
 
@@ -242,12 +242,24 @@ def test_interrupted(plan, tmp_path):
 
 
 def test_interrupted_twice(plan, tmp_path):
-    """The second Ctrl-C ends it at once."""
+    """The second Ctrl-C gives up what runs; every migration is accounted for."""
+    applied = Applied(tmp_path, plan, "--demo", "--yes", stderr=CtrlC(2))
+    assert applied.code == 4
+    assert "interrupted again: giving up what is under way" in applied.err
+    assert "aborted" in applied.out
+    ended = [line.split()[0] for line in applied.err.splitlines()]
+    assert ended.count("confirmed") + ended.count("aborted") + ended.count("skipped") == len(
+        plan["migrations"]
+    )
+
+
+def test_interrupted_thrice(plan, tmp_path):
+    """The third Ctrl-C ends the program at once."""
     # A shell starts what runs in the background deaf to Ctrl-C, and this test may run there.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            Applied(tmp_path, plan, "--demo", "--yes", stderr=CtrlC(2))
+            Applied(tmp_path, plan, "--demo", "--yes", stderr=CtrlC(3))
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -2,8 +2,9 @@
 """A small cloud on loopback: Keystone, Nova, Placement, ports and images over one World.
 
 ``running`` serves a World over HTTP to real clients, ``Direct`` answers the same without sockets.
-Answers, pages and errors are those of Nova 34 and Placement 16 as far as the collector asks; what
-it does not ask for is refused with 501.
+Answers, pages and errors are those of Nova 34 and Placement 16 as far as the collector and the
+executor ask; what they do not ask for is refused with 501.  A migration that was asked for does
+not go on by itself: tests say what becomes of it.
 """
 
 import collections
@@ -41,6 +42,11 @@ USER, PROJECT = "5" * 32, "9" * 32
 HOST, NODE = "OS-EXT-SRV-ATTR:host", "OS-EXT-SRV-ATTR:hypervisor_hostname"
 LABEL = "OS-EXT-SRV-ATTR:instance_name"
 TASK, STATE = "OS-EXT-STS:task_state", "OS-EXT-STS:vm_state"
+PROGRESS = tuple(
+    f"{part}_{what}_bytes"
+    for part in ("memory", "disk")
+    for what in ("total", "processed", "remaining")
+)
 
 
 # The cloud
@@ -71,6 +77,8 @@ class World:
         self.flavors: list[Json] = []
         self.groups: list[Json] = []
         self.migrations: dict[str, Json] = {}
+        self.actions: dict[str, list[Json]] = {}
+        """Instance actions with their events by server, the newest first."""
         self.topologies: dict[str, Json] = {}
         self.ports: list[Json] = []
         self.port_pages = 1000
@@ -288,6 +296,45 @@ class World:
         }
         return made
 
+    def action(self, server: str, action: str, request: str | None = None) -> str:
+        """Note that something is asked of a server, with no event yet; return the request's id."""
+        request = request or f"req-{self.new()}"
+        self.actions.setdefault(server, []).insert(
+            0,
+            {
+                "action": action,
+                "instance_uuid": server,
+                "request_id": request,
+                "user_id": USER,
+                "project_id": PROJECT,
+                "start_time": self.stamp(),
+                "updated_at": self.stamp(),
+                "message": None,
+                "events": [],
+            },
+        )
+        return request
+
+    def event(self, request: str, event: str, details: str | None = None, **fields: Any) -> None:
+        """Let an event of an action end, with an error if it has ``details``."""
+        action = next(
+            one for some in self.actions.values() for one in some if one["request_id"] == request
+        )
+        made = {
+            "event": event,
+            "start_time": self.stamp(),
+            "finish_time": self.stamp(),
+            "result": "Success" if details is None else "Error",
+            "details": details,
+            "traceback": None,
+            "host": "a",
+            "hostId": "a",
+            **fields,
+        }
+        action["events"].insert(0, made)
+        if made["result"] == "Error":
+            action["message"] = "Error"
+
     def live(self, server: str, dest: str) -> str:
         """Let a live migration run: the server has on the destination what it had before."""
         made = self.migration(server, dest, status="running")
@@ -469,7 +516,7 @@ class Fault(Exception):
 
 def nova_fault(status: int, text: str) -> Fault:
     """An error in Nova's form."""
-    names = {400: "badRequest", 403: "forbidden", 404: "itemNotFound"}
+    names = {400: "badRequest", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest"}
     return Fault(status, {names.get(status, "computeFault"): {"code": status, "message": text}})
 
 
@@ -484,8 +531,16 @@ def numbers(version: str) -> client.Version:
     return int(major), int(minor)
 
 
+def questions(query: str) -> dict[str, str]:
+    """Read a query; values of a name that is given again stand behind commas."""
+    found: dict[str, str] = {}
+    for name, value in parse.parse_qsl(query):
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
+
+
 class Api:
-    """Answers GET requests over a world."""
+    """Answers requests over a world."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -499,6 +554,65 @@ class Api:
         # Dumped and loaded: nobody changes the world through an answer.
         answer = getattr(self, f"_{service}")(parts, query, numbers(version or "2.1"))
         return orjson.loads(orjson.dumps(answer))
+
+    def change(self, method: str, path: str, body: Any, version: str | None) -> str:
+        """Do what Nova's API does of a request before it answers 202; return the request's id."""
+        most = self.world.newest["compute"]
+        if version is not None and numbers(version) > numbers(most):
+            raise nova_fault(406, f"Version {version} is not supported by the API.")
+        parts = path.strip("/").split("/")
+        if parts[0] != "servers" or parts[1] not in self._ours():
+            raise nova_fault(404, f"Instance {parts[1]} could not be found.")
+        server = self.world.servers[parts[1]]
+        match method, parts[2:], body:
+            case "POST", ["action"], {"os-migrateLive": {"host": host, "block_migration": "auto"}}:
+                self._ready(server, "os-migrateLive", ("active", "paused"))
+                self._known(host)
+                self.world.touch(server["id"], status="MIGRATING", **{TASK: "migrating"})
+                return self.world.action(server["id"], "live-migration")
+            case "POST", ["action"], {"migrate": {"host": host}}:
+                self._ready(server, "migrate", ("active", "stopped"))
+                self._known(host)
+                self.world.touch(server["id"], status="RESIZE", **{TASK: "resize_prep"})
+                return self.world.action(server["id"], "migrate")
+            case "POST", ["action"], {"confirmResize": None}:
+                self._ready(server, "confirmResize", ("resized",))
+                return self.world.action(server["id"], "confirmResize")
+            case "DELETE", ["migrations", name], None:
+                self._migrating(server, name, "abort live migration", 404, "queued", "preparing")
+                return self.world.action(server["id"], "live_migration_cancel")
+            case "POST", ["migrations", name, "action"], {"force_complete": None}:
+                self._migrating(server, name, "force complete", 400)
+                return self.world.action(server["id"], "live_migration_force_complete")
+        raise nova_fault(501, f"{method} {path} {body} is not played")
+
+    def _ready(self, server: Json, what: str, states: tuple[str, ...]) -> None:
+        """Refuse what Nova refuses before it does anything."""
+        name = server["id"]
+        if server["locked"]:
+            raise nova_fault(409, f"Instance {name} is locked")
+        for key, good in ((TASK, (None,)), (STATE, states)):
+            if server[key] not in good:
+                said = f"{'task' if key == TASK else 'vm'}_state {server[key]}"
+                raise nova_fault(409, f"Cannot '{what}' instance {name} while it is in {said}")
+
+    def _known(self, host: str) -> None:
+        if all(one["service"]["host"] != host for one in self.world.hypervisors):
+            raise nova_fault(400, f"Compute host {host} could not be found.")
+
+    def _migrating(
+        self, server: Json, migration: str, what: str, unknown: int, *states: str
+    ) -> None:
+        if server[TASK] != "migrating":
+            text = f"Instance {server['id']} is in an invalid state for '{what}'"
+            raise nova_fault(409, text)
+        found = [one for one in self.world.migrations.values() if str(one["id"]) == migration]
+        if not found or found[0]["instance_uuid"] != server["id"]:
+            text = f"Migration {migration} not found for instance {server['id']}"
+            raise nova_fault(unknown, text)
+        if found[0]["status"] not in ("running", *states):
+            text = f"Migration {migration} state of instance is {found[0]['status']}"
+            raise nova_fault(400, text)
 
     def _compute(self, path: list[str], query: dict[str, str], version: client.Version) -> Any:
         world = self.world
@@ -521,6 +635,21 @@ class Api:
                 if name not in self._ours():
                     raise nova_fault(404, f"Instance {name} could not be found.")
                 return world.topologies.get(name, {"nodes": [], "pagesize_kb": None})
+            case ["servers", name, "migrations", migration]:
+                for one in world.migrations.values():
+                    under_way = ("queued", "preparing", "running", "post-migrating")
+                    if str(one["id"]) == migration and one["status"] in under_way:
+                        return {"migration": {key: one.get(key) for key in PROGRESS}}
+                raise nova_fault(404, f"Live migration {migration} for {name} is not in progress.")
+            case ["servers", name, "os-instance-actions"]:
+                shown = world.actions.get(name, [])[: int(query.get("limit", 1000))]
+                keys = [key for key in (shown[0] if shown else ()) if key != "events"]
+                return {"instanceActions": [{key: one[key] for key in keys} for one in shown]}
+            case ["servers", name, "os-instance-actions", request]:
+                for one in world.actions.get(name, ()):
+                    if one["request_id"] == request:
+                        return {"instanceAction": one}
+                raise nova_fault(404, f"Action {request} not found")
             case ["os-hypervisors", "detail"]:
                 return self._page("os-hypervisors/detail", world.hypervisors, query, "hypervisors")
             case ["os-services"]:
@@ -542,12 +671,22 @@ class Api:
                 first = int(query.get("offset", 0))
                 limit = min(int(query.get("limit", 0)) or world.max_limit, world.max_limit)
                 return {"server_groups": groups[first : first + limit]}
+            case ["os-server-groups", name]:
+                for one in world.groups:
+                    if one["id"] == name and (
+                        "admin" in world.roles or one["project_id"] == PROJECT
+                    ):
+                        return {"server_group": one}
+                raise nova_fault(404, f"Instance group {name} could not be found.")
             case ["os-migrations"]:
                 chosen = [
                     one
                     for one in reversed(list(world.migrations.values()))
                     if one["status"] == query.get("status", one["status"])
                     and (one["updated_at"] or "") >= query.get("changes-since", "")
+                    and query.get("instance_uuid", one["instance_uuid"]) == one["instance_uuid"]
+                    and query.get("host", one["source_compute"])
+                    in (one["source_compute"], one["dest_compute"])
                 ]
                 return self._page("os-migrations", chosen, query, "migrations", "uuid")
         raise nova_fault(501, f"{path} is not played")
@@ -576,6 +715,7 @@ class Api:
             if one["id"] not in self.world.down
             and (one["status"] not in hidden if since is None else one["updated"] >= since)
             and one["status"] == query.get("status", one["status"])
+            and one[HOST] == query.get("host", one[HOST])
         ]
         if "admin" not in self.world.roles:
             # A group that may not be seen is taken out of the hints of its members.
@@ -618,7 +758,14 @@ class Api:
         world = self.world
         match path:
             case ["resource_providers"]:
-                return {"resource_providers": list(world.providers.values())}
+                tree = world.providers.get(query.get("in_tree", ""), {}).get("root_provider_uuid")
+                return {
+                    "resource_providers": [
+                        one
+                        for one in world.providers.values()
+                        if "in_tree" not in query or one["root_provider_uuid"] == tree
+                    ]
+                }
             case ["resource_providers", name, what]:
                 if name not in world.providers:
                     raise placement_fault(404, f"No resource provider with uuid {name} found")
@@ -651,7 +798,8 @@ class Api:
             raise Fault(501, {"NeutronError": {"message": f"{path} is not played"}})
         chosen = self.world.ports
         if "device_id" in query:
-            chosen = [one for one in chosen if one["device_id"] == query["device_id"]]
+            devices = query["device_id"].split(",")
+            chosen = [one for one in chosen if one["device_id"] in devices]
         if "binding:vnic_type" in query:
             text = "['binding:vnic_type'] is invalid attribute for filtering"
             raise Fault(400, {"NeutronError": {"message": text}})
@@ -833,8 +981,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._handle(None)
 
     def do_POST(self) -> None:
-        """Answer a login."""
+        """Answer a login, and Nova's actions."""
         self._handle(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def do_DELETE(self) -> None:
+        """Answer Nova."""
+        self._handle(None)
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Tell this cloud's time."""
@@ -874,7 +1026,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, version: str | None, body: Json | None) -> tuple[int, dict[str, str], bytes]:
         url = parse.urlsplit(self.path)
         service, _, path = url.path.strip("/").partition("/")
-        query = dict(parse.parse_qsl(url.query))
+        query = questions(url.query)
         api, world = self.server.api, self.server.world
         try:
             with self.server.lock:
@@ -886,6 +1038,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 if self.headers.get("X-Auth-Token") != f"token-{world.token}":
                     raise Fault(401, {"error": {"code": 401, "message": "Unauthorized"}})
                 path = path.removeprefix("v2.1/")
+                if self.command != "GET":
+                    if service != "compute":
+                        raise Fault(501, {"message": f"{self.command} {path} is not played"})
+                    asked = api.change(self.command, path, body, version)
+                    return 202, {"x-openstack-request-id": asked}, b""
                 return 200, {}, orjson.dumps(api.answer(service, path, query, version))
         except Fault as fault:
             return fault.status, {}, orjson.dumps(fault.body)
@@ -983,7 +1140,7 @@ class Direct(client.Client):
         self.requests += 1
         url = parse.urlsplit(path)
         try:
-            answer = self._api.answer(service, url.path, dict(parse.parse_qsl(url.query)), version)
+            answer = self._api.answer(service, url.path, questions(url.query), version)
         except Fault as fault:
             if fault.status in accept:
                 return None
@@ -1001,3 +1158,10 @@ class Direct(client.Client):
     def now(self) -> float:
         """Return the world's time."""
         return self._api.world.time()
+
+    def renewed(self) -> "Direct":
+        """Return itself: its time is never over."""
+        return self
+
+    def stop(self) -> None:
+        """Nothing waits here."""

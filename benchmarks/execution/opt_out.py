@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an opt-out or a lock that is set while a plan is carried out stops the migration.
+
+While ``nova-rebalance apply`` is at work, instances whose migration was not asked for yet get, in
+turn, the tag, the metadata or a lock.  None of them may be migrated after Nova has answered that.
+A proxy in front of Nova tells when each request came.  Exits with 1 if one was missed, or if there
+were too few tries.
+"""
+
+import argparse
+import collections
+import dataclasses
+import pathlib
+import random
+import re
+import sys
+import threading
+import time
+from typing import Any
+
+from keystoneauth1 import exceptions as http
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+
+from benchmarks.execution import ground
+from benchmarks.execution import plans
+from benchmarks.execution import process
+from tests.cloud import client
+from tests.cloud import proxy
+from tests.cloud import scenario
+from tests.cloud import settings
+
+Json = dict[str, Any]
+
+SECONDS = 4.0
+HEADROOM_MIB = 8192
+END_S = 900.0
+# What is left out may be most of the plan here, and all else goes on.
+OPTIONS = {"replans": 0, "drift_share": 1.0}
+ASKED = re.compile(r"^POST /v2.1/servers/([0-9a-f-]{36})/action$")
+WAYS = ("tag", "metadata", "lock")
+
+
+class Stamped(proxy.Proxy):
+    """Knows when each request came."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self.asked: dict[str, list[float]] = collections.defaultdict(list)
+
+    def rule(self, method: str, path: str) -> proxy.Rule | None:
+        """As it is, with the time."""
+        found = ASKED.match(f"{method} {path}")
+        if found:
+            self.asked[found[1]].append(time.time())
+        return super().rule(method, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Try:
+    """An instance that was opted out, and when that was answered."""
+
+    instance: str
+    way: str
+    at: float
+
+
+class User:
+    """Opts instances of a plan out while it is carried out, and takes it back."""
+
+    def __init__(self, cloud: settings.Settings, seed: int) -> None:
+        self._admin = client.Client(cloud)
+        self._chance = random.Random(seed)
+        self.tries: list[Try] = []
+
+    def go_on(self, plan: Json, nova: Stamped, share: float, ended: threading.Event) -> None:
+        """Opt so large a share of the plan's instances out, at moments by chance."""
+        names = [one["instance"] for one in plan["migrations"]]
+        self._chance.shuffle(names)
+        for name in names[: int(len(names) * share)]:
+            if ended.wait(self._chance.uniform(0.0, 2.0)):
+                return
+            if not nova.asked[name]:
+                way = WAYS[len(self.tries) % len(WAYS)]
+                self._set(name, way)
+                self.tries.append(Try(name, way, time.time()))
+
+    def _set(self, name: str, way: str) -> None:
+        compute = self._admin.compute
+        if way == "tag":
+            compute.put(f"/servers/{name}/tags/{scenario.OPT_OUT_TAG}")
+        elif way == "metadata":
+            compute.post(
+                f"/servers/{name}/metadata", json={"metadata": scenario.OPT_OUT_METADATA}
+            )
+        else:
+            compute.post(f"/servers/{name}/action", json={"lock": None})
+
+    def take_back(self) -> None:
+        """Undo all of it."""
+        compute = self._admin.compute
+        for one in self.tries:
+            try:
+                if one.way == "tag":
+                    compute.delete(f"/servers/{one.instance}/tags/{scenario.OPT_OUT_TAG}")
+                elif one.way == "metadata":
+                    for key in scenario.OPT_OUT_METADATA:
+                        compute.delete(f"/servers/{one.instance}/metadata/{key}")
+                else:
+                    compute.post(f"/servers/{one.instance}/action", json={"unlock": None})
+            except http.NotFound:
+                continue
+
+
+def measure(
+    cloud: settings.Settings, folder: pathlib.Path, *, tries: int, migrations: int, seed: int
+) -> bool:
+    """Try so often and print the figures; return whether the bar is met."""
+    home = process.Home(cloud, folder, OPTIONS)
+    counted: collections.Counter[str] = collections.Counter()
+    missed: list[str] = []
+    bad: list[str] = []
+    turn = 0
+    with ground.speed(cloud, lambda host: {"seconds": SECONDS}):
+        while sum(counted[way] for way in WAYS) < tries:
+            turn += 1
+            source = plans.Source.load(home.snapshot())
+            plan = plans.wander(source, migrations, seed * 1000 + turn, each=1, waits=False)
+            user = User(cloud, seed * 1000 + turn)
+            ended = threading.Event()
+            with Stamped(cloud.url("nova-api")) as nova:
+                home.endpoints({"compute": f"{nova.url}/v2.1"})
+                apply = home.apply(home.write_plan(plan, f"plan-{turn}.json"))
+                thread = threading.Thread(target=user.go_on, args=(plan, nova, 0.7, ended))
+                # While it reads the cloud nothing is asked for yet.
+                apply.wait_line(0, 60.0)
+                thread.start()
+                code = apply.end(END_S)
+                ended.set()
+                thread.join()
+            home.endpoints({})
+            if code not in (0, 4) or "Traceback" in apply.text():
+                bad.append(f"exit code {code}: {apply.text()[-300:]}")
+                apply.kill()
+            asked = nova.asked
+            for one in user.tries:
+                moments = asked[one.instance]
+                if not moments:
+                    counted[one.way] += 1
+                elif moments[0] <= one.at:
+                    counted["late"] += 1
+                else:
+                    counted[one.way] += 1
+                    missed.append(
+                        f"{one.instance}: {one.way} answered, asked for "
+                        f"{(moments[0] - one.at) * 1000:.0f} ms later"
+                    )
+            user.take_back()
+            done = ", ".join(f"{count} {what}" for what, count in sorted(counted.items()))
+            print(f"plan {turn}: exit code {code}; so far {done}, {len(missed)} missed", flush=True)
+            if bad:
+                break
+    total = sum(counted[way] for way in WAYS)
+    good = not missed and not bad and total >= tries
+    for line in (*missed, *bad):
+        print(f"    {line}")
+    print(
+        f"opt-out: {total} tries in time (at least {tries}), {counted['late']} too late, "
+        f"{len(missed)} missed (limit 0): {'PASS' if good else 'FAIL'}"
+    )
+    return good
+
+
+def main() -> None:
+    """Make the cloud ready and try."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--state", type=pathlib.Path, metavar="DIR", default=settings.default_state()
+    )
+    parser.add_argument("--work", type=pathlib.Path, metavar="DIR", required=True)
+    parser.add_argument("--tries", type=int, default=100, metavar="N", help="default: 100")
+    parser.add_argument("--migrations", type=int, default=40, metavar="N", help="default: 40")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    try:
+        cloud = settings.load(arguments.state)
+        ground.open_all(cloud)
+        ground.level(cloud, HEADROOM_MIB)
+        good = measure(
+            cloud,
+            arguments.work,
+            tries=arguments.tries,
+            migrations=arguments.migrations,
+            seed=arguments.seed,
+        )
+    except (settings.CloudError, process.ProgramError) as error:
+        sys.exit(f"opt_out: {error}")
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a plan is carried out on: a live cloud, or the demo cloud in memory."""
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import json
+import threading
+import typing
+from typing import Any
+from typing import TextIO
+
+from nova_rebalancer import exceptions
+
+if typing.TYPE_CHECKING:
+    from nova_rebalancer.execute import base
+    from nova_rebalancer.execute import executor
+    from nova_rebalancer.model import cloud
+    from nova_rebalancer.model.constraints import base as rules
+    from nova_rebalancer.model.objectives import base as objectives
+    from nova_rebalancer.store import journal
+    from nova_rebalancer.store import records
+
+DEMO_OVERHEAD_S = 1.0
+
+
+@dataclasses.dataclass
+class Stage:
+    """One cloud, ready to be changed.
+
+    Attributes
+    ----------
+    cloud
+        What is asked.
+    facts
+        Everything that was read of it before anything was asked.
+    book
+        Where it is written down.
+    fresh
+        Reads everything again.
+    options
+        How carefully it is carried out.
+    simulated
+        Whether time is.
+    """
+
+    cloud: "base.Cloud"
+    facts: "cloud.Snapshot"
+    book: "journal.Journal"
+    fresh: "Callable[[], tuple[cloud.Snapshot, str]]"
+    options: "executor.Options"
+    simulated: bool = False
+
+
+def read_plan(name: str) -> dict[str, Any]:
+    """Read a plan document and check its form.
+
+    Raises
+    ------
+    InputError
+        If there is none, or none that this version understands.
+    """
+    from nova_rebalancer.collect import files
+    from nova_rebalancer.model import schema
+
+    plan = files.parse_json(files.read_bytes(name), name)
+    problems = schema.problems(schema.PLAN, plan, 1)
+    if problems:
+        raise exceptions.InputError(f"{name}: {problems[0]}")
+    return typing.cast(dict[str, Any], plan)
+
+
+def goal(plan: Mapping[str, Any], name: str) -> "objectives.Goal":
+    """Return the plan's goal."""
+    from nova_rebalancer.model.objectives import fragmentation
+
+    if plan["goal"] != fragmentation.Fragmentation.name:
+        raise exceptions.InputError(f'{name}: goal: "{plan["goal"]}" is not known')
+    return fragmentation.Fragmentation(plan["options"]["fragment_cores"])
+
+
+def settings(plan: Mapping[str, Any], name: str) -> "rules.Settings":
+    """Return how the plan kept the rules."""
+    from nova_rebalancer.model.constraints import base
+
+    try:
+        return base.settings(plan["options"])
+    except (TypeError, ValueError) as error:
+        raise exceptions.InputError(f"{name}: options: {error}") from None
+
+
+def entries(
+    migrations: Sequence[Mapping[str, Any]],
+    facts: "cloud.Snapshot",
+    revision: int = 0,
+) -> "list[records.New]":
+    """Return a plan document's migrations as the journal keeps them, not yet written."""
+    from nova_rebalancer.store import records
+
+    projects = {one.id: one.project for one in facts.instances}
+    prefix = f"r{revision}." if revision else ""
+    return [
+        records.New(
+            key=prefix + one["id"],
+            revision=revision,
+            instance=one["instance"],
+            source=one["source"],
+            dest=one["dest"],
+            method=one["method"],
+            role=one["role"],
+            memory_mib=one["memory_mib"],
+            project=projects.get(one["instance"]),
+            depends_on=tuple(prefix + key for key in one["depends_on"]),
+        )
+        for one in migrations
+    ]
+
+
+def cells(migrations: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
+    """Return the host cells that each migration is planned to come to, by its id."""
+    return {
+        one["id"]: tuple(cell for cell in one["dest_numa"] or () if cell is not None)
+        for one in migrations
+    }
+
+
+def demo(plan: Mapping[str, Any], name: str, speed: float | None) -> Stage:
+    """Make the plan's demo cloud again; refuse a plan that is not for it, or not any more.
+
+    ``speed`` is how many seconds of its time pass in one of ours; None: it is not waited for.
+
+    Raises
+    ------
+    UsageError, InputError
+        If the plan was made for something else, or does not pass the check.
+    """
+    from nova_rebalancer import checker
+    from nova_rebalancer.collect import document
+    from nova_rebalancer.execute import executor
+    from nova_rebalancer.execute import gate
+    from nova_rebalancer.sim import cloud
+    from nova_rebalancer.sim import demo as demo_cloud
+    from nova_rebalancer.sim import mover
+    from nova_rebalancer.store import journal
+
+    wanted = plan["options"].get("demo")
+    if wanted is None:
+        raise exceptions.UsageError(
+            f"{name}: this plan was made from a snapshot file or a live cloud; --demo is for "
+            "plans of the demo cloud (nova-rebalance plan --demo)"
+        )
+    if plan["cloud"] != demo_cloud.CLOUD:
+        raise exceptions.InputError(
+            f'{name}: the plan is for cloud "{plan["cloud"]}", this is cloud "{demo_cloud.CLOUD}"'
+        )
+    if not isinstance(wanted, dict) or {type(wanted.get(k)) for k in ("seed", "hosts")} != {int}:
+        raise exceptions.InputError(f'{name}: options.demo: not {{"seed": int, "hosts": int}}')
+    for i, migration in enumerate(plan["migrations"]):
+        if migration["method"] != "live":
+            raise exceptions.InputError(
+                f"{name}: migrations[{i}].method: the demo cloud knows live migrations only, "
+                f"not {migration['method']}"
+            )
+    try:
+        data = demo_cloud.document(wanted["seed"], wanted["hosts"])
+    except exceptions.UsageError as error:
+        raise exceptions.InputError(f"{name}: options.demo: {error}") from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != plan["snapshot_sha256"]:
+        raise exceptions.InputError(
+            f"{name}: the plan was made for another snapshot: its snapshot_sha256 is "
+            f"{plan['snapshot_sha256']}, the demo cloud's is {sha256}"
+        )
+    verdict = checker.check(data, json.dumps(plan).encode())
+    if not verdict.ok:
+        where = f"migration {verdict.migration}: " if verdict.migration is not None else ""
+        raise exceptions.InputError(
+            f"{name}: the plan does not pass the check: {where}{verdict.kind}: {verdict.detail}"
+        )
+    facts = document.loads(data, "the demo cloud")[0]
+    options = plan["options"]
+    limits = [_whole(options, key, name) for key in ("host_outgoing", "host_incoming")]
+    rate_mibps = options.get("migration_rate_mibps", 1000.0)
+    if type(rate_mibps) not in (int, float) or not rate_mibps > 0:
+        raise exceptions.InputError(f"{name}: options.migration_rate_mibps: not a number above 0")
+    sim = cloud.SimCloud(facts, float(rate_mibps), settings(plan, name))
+    places = {
+        (one["instance"], one["dest"]): tuple(one["dest_numa"])
+        for one in plan["migrations"]
+        if one["dest_numa"] is not None and None not in one["dest_numa"]
+    }
+    moves = mover.Mover(sim, places, _sleeper(speed))
+    return Stage(
+        moves,
+        facts,
+        journal.open("sqlite://"),
+        lambda: (sim.snapshot(), sha256),
+        executor.Options(
+            gate.Limits(max(8, len(facts.hosts)), *limits),
+            poll_s=1.0,
+            rate_mibps=float(rate_mibps),
+            overhead_s=DEMO_OVERHEAD_S,
+            downtime_budget_s=1e9,
+        ),
+        simulated=True,
+    )
+
+
+def live(
+    plan: Mapping[str, Any], name: str, given: argparse.Namespace, conf: Any, stderr: TextIO
+) -> Stage:
+    """Read the cloud that was ``given``; refuse a plan that is for another one.
+
+    Raises
+    ------
+    RebalancerError
+        If it cannot be read, or the plan is not for it.
+    """
+    from nova_rebalancer.cmd import cloud as cloud_commands
+    from nova_rebalancer.collect import facts as facts_file
+    from nova_rebalancer.collect import part
+    from nova_rebalancer.execute import nova
+    from nova_rebalancer.rest import client
+    from nova_rebalancer.rest import connection
+    from nova_rebalancer.store import journal
+
+    if plan["options"].get("demo") is not None:
+        raise exceptions.UsageError(f"{name}: this plan is for the demo cloud: add --demo")
+    # What is not there yet is made before anything is asked.
+    book = journal.open(conf.store.connection)
+    file = given.facts or conf.collect.facts_file
+    told = facts_file.load(file) if file else None
+    found = cloud_commands.read(conf, given, stderr)
+    facts = found.snapshot
+    for key, ours in (("cloud", facts.cloud), ("region", facts.region)):
+        if plan[key] != ours:
+            raise exceptions.InputError(
+                f'{name}: the plan is for {key} "{plan[key]}", this is {key} "{ours}"'
+            )
+    source = connection.connect(given.os_cloud, conf.collect.request_timeout_s, conf)
+    ask = client.Client(source, cloud_commands.limits(conf))
+    parts = part.Parts(ask, found, told)
+
+    def look(instance: str, hosts: "Sequence[str]") -> "cloud.Snapshot":
+        return parts.look(instance, hosts)
+
+    def fresh() -> "tuple[cloud.Snapshot, str]":
+        nonlocal parts
+        again = cloud_commands.read(conf, given, stderr)
+        parts = part.Parts(ask, again, told)
+        return again.snapshot, again.sha256
+
+    return Stage(
+        nova.NovaCloud(ask, look, conf.execute.request_timeout_s, threading.Event()),
+        facts,
+        book,
+        fresh,
+        careful(conf),
+    )
+
+
+def careful(conf: Any) -> "executor.Options":
+    """Return how carefully, as configured."""
+    from nova_rebalancer.execute import executor
+    from nova_rebalancer.execute import gate
+
+    section = conf.execute
+    named = {field.name for field in dataclasses.fields(gate.Limits)}
+    return executor.Options(
+        limits=gate.Limits(**{name: section[name] for name in named}),
+        rate_mibps=conf.path.migration_rate_mibps,
+        **{
+            field.name: section[field.name]
+            for field in dataclasses.fields(executor.Options)
+            if field.name in section
+        },
+    )
+
+
+def _whole(options: Mapping[str, Any], key: str, name: str) -> int:
+    value = options.get(key, 1)
+    if type(value) is not int or value < 1:
+        raise exceptions.InputError(f"{name}: options.{key}: not a whole number of at least 1")
+    return value
+
+
+def _sleeper(speed: float | None) -> Any:
+    from nova_rebalancer.cmd import watching
+    from nova_rebalancer.sim import mover
+
+    return mover.at_once if speed is None else watching.sleeper(speed)

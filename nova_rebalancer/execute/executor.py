@@ -1,0 +1,677 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carrying a run out: look, judge, start what may start, wait, and so on until all is still.
+
+What is meant is in the journal before the cloud is asked, so that this program may end at any
+moment: the next one finds in Nova what this one started.  Migrations follow their dependencies
+and nothing else, so a slow one holds up only what waits for it.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent import futures
+import contextlib
+import dataclasses
+import logging
+
+from nova_rebalancer import exceptions
+from nova_rebalancer.execute import base
+from nova_rebalancer.execute import check
+from nova_rebalancer.execute import failures
+from nova_rebalancer.execute import gate
+from nova_rebalancer.execute import patience
+from nova_rebalancer.execute import states
+from nova_rebalancer.execute import verdict
+from nova_rebalancer.model import cloud as facts
+from nova_rebalancer.model.constraints import base as rules
+from nova_rebalancer.store import journal
+from nova_rebalancer.store import records
+
+LOG = logging.getLogger(__name__)
+
+HOUR_S, DAY_S = 3600.0, 86400.0
+
+ABORT, FORCE, WAIT = "abort", "force_complete", "wait"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """How carefully; the section ``[execute]`` of the configuration says what each is for."""
+
+    limits: gate.Limits = dataclasses.field(default_factory=gate.Limits)
+    downtime_budget_s: float = 10.0
+    live_downtime_s: float = 0.5
+    cold_migration: bool = False
+    poll_s: float = 2.0
+    time_factor: float = 4.0
+    time_extra_s: float = 120.0
+    on_time_limit: str = ABORT
+    unknown_limit_s: float = 1800.0
+    attempts: int = 3
+    retry_s: float = 30.0
+    patience_s: float = 900.0
+    breaker_failures: int = 3
+    breaker_window_s: float = 900.0
+    host_failures: int = 2
+    stop_on_error: bool = True
+    replans: int = 2
+    drift_share: float = 0.5
+    learnt_days: float = 7.0
+    rate_mibps: float = 1000.0
+    overhead_s: float = 5.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Again:
+    """What planning again has to know.
+
+    ``bans`` are hosts that an instance was refused by, ``bad_hosts`` those that failed too often
+    (service hosts), ``stuck`` the instances that must stay and why, ``left`` how many migrations
+    may still be asked for.
+    """
+
+    revision: int
+    left: int
+    bans: dict[str, tuple[str, ...]]
+    bad_hosts: frozenset[str]
+    stuck: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replanned:
+    """What planning again gave: new migrations, and the facts they were planned on."""
+
+    entries: Sequence[records.New]
+    facts: facts.Snapshot
+
+
+class View:
+    """Hears what happens; this one says nothing."""
+
+    def changed(self, entry: records.Entry) -> None:
+        """Take that a migration is in another state."""
+
+    def progress(self, entry: records.Entry, done: base.Progress) -> None:
+        """Take how far a running migration is."""
+
+    def tick(self, entries: Sequence[records.Entry]) -> None:
+        """Take all migrations of the run, each time before it waits."""
+
+    def say(self, text: str) -> None:
+        """Take something that a person should know."""
+
+
+class Executor:
+    """Carries one run out; it has to own the run.
+
+    Parameters
+    ----------
+    cloud
+        What is asked to migrate.
+    book, run, owner
+        The journal, the run in it and the name under which it is owned.
+    snapshot
+        Facts of the whole cloud, for what migrations share.
+    settings
+        How the rules are kept.
+    options
+        How carefully.
+    view
+        Who watches.
+    replan
+        Plans what is left again; None: what does not fit any more is left out.
+    end_only
+        Whether to start nothing, wait for what is in flight, and end the run whatever stays
+        unknown.
+    """
+
+    def __init__(
+        self,
+        cloud: base.Cloud,
+        book: journal.Journal,
+        run: records.Run,
+        owner: str,
+        snapshot: facts.Snapshot,
+        settings: rules.Settings,
+        options: Options,
+        view: View,
+        replan: Callable[[Again], Replanned | None] | None = None,
+        end_only: bool = False,
+    ) -> None:
+        self._cloud = cloud
+        self._book = book
+        self._run = run
+        self._owner = owner
+        self._settings = settings
+        self._options = options
+        self._view = view
+        self._replan = replan
+        self._gate = gate.Gate(options.limits, snapshot)
+        self._entries = {one.id: one for one in book.entries(run.id)}
+        self._patience = self._learnt_patience()
+        self._since: dict[tuple[int, str], float] = {}
+        """Since when a migration waits, copies or is unknown, by its id."""
+        self._seen: dict[int, base.Sight] = {}
+        self._stopped = "ended by --stop" if end_only else None
+        self._aborting = False
+        self._ends_here = end_only
+        self._pool = futures.ThreadPoolExecutor(max(1, min(8, options.limits.total)))
+
+    # What a person may do meanwhile; safe in a signal handler
+
+    def stop(self, cause: str) -> None:
+        """Start nothing more; what runs is waited for, what Nova has queued is given up."""
+        if self._stopped is None:
+            self._stopped = cause
+
+    def abort(self) -> None:
+        """Give up what runs, too."""
+        self._aborting = True
+
+    @property
+    def stopped(self) -> str | None:
+        """Why nothing more is started; None while it is."""
+        return self._stopped
+
+    # The loop
+
+    def carry_out(self) -> str:
+        """Carry the run out and return the state it ends in: OPEN if something stays unknown.
+
+        Raises
+        ------
+        LostError
+            If another process owns the run now; nothing was asked for since.
+        """
+        try:
+            self._adopt()
+            while True:
+                self._book.beat(self._run.id, self._owner, self._cloud.now())
+                self._observe()
+                self._skip_dependents()
+                self._break_circuit()
+                if self._stopped is not None:
+                    self._give_up()
+                else:
+                    self._start()
+                if self._still() and not self._plan_again():
+                    return self._end()
+                self._view.tick(tuple(self._entries.values()))
+                self._cloud.wait(self._options.poll_s)
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _adopt(self) -> None:
+        """Take over what an earlier process had asked for: nobody knows whether it was heard."""
+        for entry in self._in(states.REQUESTED):
+            self._change(entry, states.UNKNOWN, "restart", "the program ended while it was asked")
+
+    def _still(self) -> bool:
+        """Whether nothing will happen any more by waiting."""
+        flying = self._flying()
+        if any(not self._given_up(entry) for entry in flying):
+            return False
+        if self._stopped is not None:
+            return True
+        waiting = {one.key for one in flying}
+        # Dependencies come before what depends on them.
+        for entry in self._in(states.PLANNED):
+            if waiting.isdisjoint(entry.depends_on):
+                return False
+            waiting.add(entry.key)
+        return True
+
+    def _given_up(self, entry: records.Entry) -> bool:
+        """Whether an unknown migration has been waited for long enough."""
+        if entry.state != states.UNKNOWN:
+            return False
+        return self._for(entry, states.UNKNOWN) > self._options.unknown_limit_s
+
+    def _end(self) -> str:
+        """Return how the run ends; what was never asked for is skipped."""
+        entries = self._entries.values()
+        if self._flying() and not self._ends_here:
+            self._book.release(self._run.id, self._owner)
+            return states.OPEN
+        for entry in self._in(states.PLANNED):
+            self._change(entry, states.SKIPPED, "stopped", self._stopped or "nothing could start")
+        if self._stopped is not None:
+            state = states.STOPPED
+        elif all(one.state == states.CONFIRMED for one in entries):
+            state = states.DONE
+        else:
+            state = states.PARTLY
+        return state
+
+    # What became of those in flight
+
+    def _observe(self) -> None:
+        flying = self._flying()
+        for entry, sight in zip(flying, self._pool.map(self._look_at, flying), strict=True):
+            if sight is not None:
+                self._since.pop((entry.id, "unseen"), None)
+                self._seen[entry.id] = sight
+                self._judge(entry, sight)
+            elif (
+                self._for(entry, "unseen") > self._options.unknown_limit_s
+                and entry.state == states.RUNNING
+            ):
+                self._change(entry, states.UNKNOWN, "unseen", "the cloud does not answer")
+
+    def _look_at(self, entry: records.Entry) -> base.Sight | None:
+        try:
+            return self._cloud.sight(entry.instance)
+        except exceptions.CloudError as error:
+            LOG.info("instance=%s cannot be looked at: %s", entry.instance, error)
+            return None
+
+    def _judge(self, entry: records.Entry, sight: base.Sight) -> None:
+        found = verdict.judge(
+            entry, sight, self._cloud.user, self._cloud.now(), self._cloud.request_timeout_s
+        )
+        if found is None or found.state == entry.state:
+            self._watch_time(entry, sight)
+            return
+        more: dict[str, object] = {"record": found.record, "request": found.request}
+        if found.state == states.PLANNED:
+            self._later(entry, found.code or "", found.text or "", **more)
+            return
+        if found.state == states.RUNNING:
+            more["running_at"] = entry.running_at or self._cloud.now()
+        else:
+            more["ended_at"] = self._cloud.now()
+        if found.state == states.CONFIRMED and entry.memory_mib is not None:
+            more["bytes"] = entry.bytes or entry.memory_mib * 2**20
+        entry = self._change(entry, found.state, found.code, found.text, **more)
+        if entry.state == states.CONFIRMED:
+            self._patience = self._learnt_patience()
+        elif entry.state in (states.FAILED, states.ABORTED):
+            self._failed(entry)
+
+    def _watch_time(self, entry: records.Entry, sight: base.Sight) -> None:
+        """Look after a migration of which there is nothing new: progress, time, confirmation."""
+        record = verdict.ours(entry, sight)
+        if record is not None and entry.record is None:
+            entry = self._note(entry, record=record.id)
+        if record is not None and verdict.to_confirm(entry, sight):
+            with self._harmless(entry, "confirm"):
+                self._cloud.confirm(entry.instance)
+            return
+        if entry.state != states.RUNNING:
+            self._for(entry, states.UNKNOWN)
+            return
+        if record is not None and record.status in verdict.QUEUED:
+            # Behind somebody else's migration of the same source: its time has not begun.
+            self._since.pop((entry.id, "limit"), None)
+            if self._for(entry, "queued") <= self._options.patience_s:
+                return
+        if record is not None and record.status == "running":
+            self._show_progress(entry, record)
+        limit_s = self._limit_s(entry)
+        if self._for(entry, "limit") <= limit_s:
+            return
+        ended = record is not None and record.status == verdict.ENDED_WELL[entry.method]
+        if ended:
+            text = f"Nova's record has ended, but it shows {sight.status} on {sight.host}"
+            self._change(entry, states.UNKNOWN, "contradiction", text)
+            return
+        text = f"not done within {limit_s:.0f} s"
+        policy = self._options.on_time_limit
+        if policy == WAIT or record is None or entry.method == base.COLD:
+            self._change(entry, states.UNKNOWN, "time_limit", text)
+            return
+        entry = self._change(entry, states.UNKNOWN, "time_limit", text, aborting=True)
+        with self._harmless(entry, policy):
+            (self._cloud.abort if policy == ABORT else self._cloud.force_complete)(
+                entry.instance, record.id
+            )
+
+    def _show_progress(self, entry: records.Entry, record: base.Record) -> None:
+        try:
+            done = self._cloud.progress(entry.instance, record.id)
+        except exceptions.CloudError:
+            return
+        if done is not None:
+            if done.processed != entry.bytes:
+                entry = self._note(entry, bytes=done.processed)
+            self._view.progress(entry, done)
+
+    def _limit_s(self, entry: records.Entry) -> float:
+        predicted_s = entry.predicted_s or self._patience.predict(entry.source, entry.memory_mib)
+        return self._options.time_factor * predicted_s + self._options.time_extra_s
+
+    def _failed(self, entry: records.Entry) -> None:
+        """Draw the conclusions of a failure."""
+        kind = failures.KINDS[entry.code or "failed"]
+        if kind.learns:
+            now = self._cloud.now()
+            self._book.learn(
+                self._run.cloud,
+                entry.instance,
+                entry.code or "",
+                entry.text or "",
+                now,
+                now + self._options.learnt_days * DAY_S,
+            )
+        if kind.stops or (entry.code == "in_error" and self._options.stop_on_error):
+            self.stop(f"{entry.key} {entry.code}: {entry.text}")
+
+    # What must not go on
+
+    def _skip_dependents(self) -> None:
+        """Give up what waits for something that will never be confirmed."""
+        lost = {one.key for one in self._in(states.FAILED, states.ABORTED, states.SKIPPED)}
+        again = True
+        while again:
+            again = False
+            for entry in self._in(states.PLANNED):
+                missing = sorted(lost.intersection(entry.depends_on))
+                if missing:
+                    text = f"{', '.join(missing)} was not confirmed"
+                    self._change(entry, states.SKIPPED, "dependency", text)
+                    lost.add(entry.key)
+                    again = True
+
+    def _break_circuit(self) -> None:
+        """Stop after too many failures, and when the plan no longer fits the cloud."""
+        options, now = self._options, self._cloud.now()
+        recent = [
+            one
+            for one in self._failures()
+            if failures.KINDS[one.code or "failed"].counts
+            and now - (one.ended_at or now) <= options.breaker_window_s
+        ]
+        if len(recent) >= options.breaker_failures:
+            self.stop(
+                f"{len(recent)} migrations failed within {options.breaker_window_s:.0f} s, the "
+                f"last one {recent[-1].key}: {recent[-1].text}"
+            )
+        bad = self._bad_hosts()
+        for entry in self._in(states.PLANNED):
+            for host in (entry.source, entry.dest):
+                if host in bad:
+                    text = f"too many migrations from or to {host} failed"
+                    self._change(entry, states.SKIPPED, "bad_host", text)
+                    break
+        newest = [one for one in self._entries.values() if one.revision == self._revision()]
+        misfits = [
+            one
+            for one in newest
+            if one.state in (states.FAILED, states.SKIPPED) and one.code != "stopped"
+        ]
+        if len(misfits) > max(1, options.drift_share * len(newest)):
+            for entry in self._in(states.PLANNED):
+                text = f"{len(misfits)} of {len(newest)} migrations no longer fit the cloud"
+                self._change(entry, states.SKIPPED, "drifted", text)
+
+    def _failures(self) -> list[records.Entry]:
+        found = self._in(states.FAILED, states.ABORTED)
+        return sorted(found, key=lambda one: one.ended_at or 0.0)
+
+    def _bad_hosts(self) -> frozenset[str]:
+        counts: dict[str, int] = {}
+        for entry in self._failures():
+            for end in failures.KINDS[entry.code or "failed"].blames:
+                host = entry.source if end == "source" else entry.dest
+                counts[host] = counts.get(host, 0) + 1
+        most = self._options.host_failures
+        return frozenset(host for host, count in counts.items() if count >= most)
+
+    def _give_up(self) -> None:
+        """After the run was stopped: cancel what Nova only has queued, and all if told to."""
+        for entry in self._in(states.RUNNING):
+            sight = self._seen.get(entry.id)
+            record = verdict.ours(entry, sight) if sight is not None else None
+            if record is None or entry.method == base.COLD or entry.aborting:
+                continue
+            if self._aborting or record.status == "queued":
+                entry = self._note(entry, aborting=True)
+                with self._harmless(entry, ABORT):
+                    self._cloud.abort(entry.instance, record.id)
+
+    # What may start
+
+    def _start(self) -> None:
+        """Ask for every migration that may be asked for now, the most urgent first."""
+        for entry in self._ready():
+            if self._stopped is not None:
+                return
+            now = self._cloud.now()
+            flying = self._flying()
+            hour = 0
+            if self._options.limits.per_hour is not None:
+                hour = self._book.asked_since(self._run.cloud, now - HOUR_S)
+            blocked = self._gate.blocks(entry, flying, hour)
+            if blocked is None:
+                self._try(entry, flying)
+            elif flying and all(map(self._given_up, flying)):
+                self._wait_for(entry, "gate", blocked)
+
+    def _ready(self) -> list[records.Entry]:
+        """Migrations all of whose dependencies are confirmed, the longest chain first."""
+        now = self._cloud.now()
+        confirmed = {one.key for one in self._in(states.CONFIRMED)}
+        planned = self._in(states.PLANNED)
+        urgency = self._urgency(planned)
+        ready = [
+            one
+            for one in planned
+            if confirmed.issuperset(one.depends_on) and (one.not_before or 0.0) <= now
+        ]
+        return sorted(ready, key=lambda one: (-urgency[one.id], one.id))
+
+    def _urgency(self, planned: Sequence[records.Entry]) -> dict[int, float]:
+        """Return seconds that must pass from the start of each to the end of all, at least."""
+        took = {one.id: self._patience.predict(one.source, one.memory_mib) for one in planned}
+        load: dict[tuple[str, str], float] = {}
+        for one in planned:
+            for end in (("source", one.source), ("dest", one.dest)):
+                load[end] = load.get(end, 0.0) + took[one.id]
+        tail: dict[str, float] = {}
+        urgency = {}
+        # Dependencies come before what depends on them, so backwards every tail is known.
+        for one in reversed(planned):
+            tail_s = took[one.id] + tail.get(one.key, 0.0)
+            for key in one.depends_on:
+                tail[key] = max(tail.get(key, 0.0), tail_s)
+            urgency[one.id] = max(tail_s, load["source", one.source], load["dest", one.dest])
+        return urgency
+
+    def _try(self, entry: records.Entry, flying: Sequence[records.Entry]) -> None:
+        """Look once more, write down what is meant, and ask."""
+        if not self._may_cost(entry):
+            return
+        try:
+            sight = self._cloud.sight(entry.instance)
+            if not sight.exists:
+                self._change(entry, states.SKIPPED, "gone", "there is no such instance any more")
+                return
+            fresh = self._cloud.look(entry.instance, (entry.source, entry.dest))
+        except exceptions.RebalancerError as error:
+            self._wait_for(entry, "api", str(error))
+            return
+        found = check.last_look(entry, fresh, flying, self._settings, self._options.cold_migration)
+        if found is not None and found.passing:
+            self._wait_for(entry, found.code, found.text)
+        elif found is not None:
+            self._change(entry, states.SKIPPED, found.code, found.text)
+        else:
+            self._ask(entry, sight)
+
+    def _may_cost(self, entry: records.Entry) -> bool:
+        """Whether the instance's downtime budget has room; it is skipped if not."""
+        options = self._options
+        seen = self._book.moved_since(
+            self._run.cloud, [entry.instance], self._cloud.now() - DAY_S
+        ).get(entry.instance, [])
+        predicted_s = self._patience.predict(entry.source, entry.memory_mib)
+        costs = [
+            options.live_downtime_s if method == base.LIVE else seconds
+            for method, seconds in [*seen, (entry.method, predicted_s)]
+        ]
+        if sum(costs) <= options.downtime_budget_s:
+            return True
+        text = (
+            f"{entry.instance} was moved {len(seen)} times in 24 hours; one more would cost "
+            f"{sum(costs):.1f} s of downtime, {options.downtime_budget_s:.1f} s are allowed"
+        )
+        self._change(entry, states.SKIPPED, "downtime_budget", text)
+        return False
+
+    def _ask(self, entry: records.Entry, sight: base.Sight) -> None:
+        entry = self._change(
+            entry,
+            states.REQUESTED,
+            None,
+            None,
+            attempts=entry.attempts + 1,
+            requested_at=self._cloud.now(),
+            predicted_s=self._patience.predict(entry.source, entry.memory_mib),
+            known_record=max((record.id for record in sight.records), default=0),
+            known_action=sight.actions[0].request if sight.actions else None,
+            request=None,
+            record=None,
+        )
+        try:
+            send = (
+                self._cloud.cold_migrate if entry.method == base.COLD else self._cloud.live_migrate
+            )
+            request = send(entry.instance, entry.dest)
+        except base.RefusedError as error:
+            self._refused(entry, error)
+        except base.UnansweredError as error:
+            self._change(entry, states.UNKNOWN, "no_answer", str(error))
+        else:
+            self._change(
+                entry, states.RUNNING, None, None, request=request, running_at=self._cloud.now()
+            )
+
+    def _refused(self, entry: records.Entry, error: base.RefusedError) -> None:
+        code = failures.of_refusal(error, str(error))
+        if code is None:
+            self._later(entry, "conflict" if error.status == 409 else "api", str(error))
+            return
+        entry = self._change(entry, states.FAILED, code, str(error), ended_at=self._cloud.now())
+        self._failed(entry)
+
+    def _later(self, entry: records.Entry, code: str, text: str, **more: object) -> None:
+        """Put a migration back that was asked for in vain; give it up after some attempts."""
+        wait_s = self._options.retry_s * 2 ** (entry.attempts - 1)
+        more["not_before"] = self._cloud.now() + wait_s
+        entry = self._change(entry, states.PLANNED, code, text, **more)
+        if entry.attempts >= self._options.attempts:
+            text = f"given up after {entry.attempts} attempts: {text}"
+            self._change(entry, states.SKIPPED, code, text)
+
+    def _wait_for(self, entry: records.Entry, code: str, text: str) -> None:
+        """Let a migration wait for something that may pass, for some time."""
+        waited_s = self._for(entry, "passing")
+        if waited_s > self._options.patience_s:
+            text = f"{text}; waited {waited_s:.0f} s"
+            self._change(entry, states.SKIPPED, code, text)
+        else:
+            self._note(
+                entry,
+                code=code,
+                text=text,
+                not_before=self._cloud.now() + min(self._options.retry_s, 5.0),
+            )
+
+    # Planning again
+
+    def _plan_again(self) -> bool:
+        """Plan what is left from fresh facts; whether there is something to do now."""
+        if self._replan is None or self._stopped is not None or self._flying():
+            return False
+        newest = [one for one in self._entries.values() if one.revision == self._revision()]
+        lost = [one for one in newest if one.state != states.CONFIRMED]
+        asked = sum(one.attempts > 0 for one in self._entries.values())
+        left = self._run.budget - asked
+        if not lost or self._revision() >= self._options.replans or left <= 0:
+            return False
+        self._view.say(
+            f"{len(lost)} of {len(newest)} migrations were not carried out: planning again, "
+            f"{left} migrations left"
+        )
+        try:
+            found = self._replan(self._again(left))
+        except exceptions.CloudError as error:
+            self._view.say(f"planning again failed: {error}")
+            return False
+        if found is None or not found.entries:
+            self._view.say("planning again found nothing more worth doing")
+            return False
+        self._gate = gate.Gate(self._options.limits, found.facts)
+        added = self._book.add(self._run.id, self._owner, self._cloud.now(), found.entries)
+        self._entries.update((one.id, one) for one in added)
+        return True
+
+    def _again(self, left: int) -> Again:
+        bans: dict[str, set[str]] = {}
+        stuck = {
+            name: text
+            for name, (_, text, _) in self._book.learnt(self._run.cloud, self._cloud.now()).items()
+        }
+        for entry in self._failures():
+            if failures.KINDS[entry.code or "failed"].bans:
+                bans.setdefault(entry.instance, set()).add(entry.dest)
+        for entry in self._in(states.SKIPPED):
+            if entry.code == "downtime_budget":
+                stuck[entry.instance] = entry.text or entry.code
+        return Again(
+            self._revision() + 1,
+            left,
+            {name: tuple(sorted(hosts)) for name, hosts in bans.items()},
+            self._bad_hosts(),
+            stuck,
+        )
+
+    # Small things
+
+    def _revision(self) -> int:
+        return max((one.revision for one in self._entries.values()), default=0)
+
+    def _in(self, *wanted: str) -> list[records.Entry]:
+        return [one for one in self._entries.values() if one.state in wanted]
+
+    def _flying(self) -> list[records.Entry]:
+        return self._in(*states.IN_FLIGHT)
+
+    def _for(self, entry: records.Entry, what: str) -> float:
+        """Return for how many seconds ``what`` has been so; it begins with the first call."""
+        now = self._cloud.now()
+        return now - self._since.setdefault((entry.id, what), now)
+
+    def _change(
+        self,
+        entry: records.Entry,
+        to: str,
+        code: str | None,
+        text: str | None,
+        **more: object,
+    ) -> records.Entry:
+        states.check(entry.state, to)
+        changed = self._book.change(entry, self._owner, self._cloud.now(), to, code, text, **more)
+        self._entries[entry.id] = changed
+        self._view.changed(changed)
+        return changed
+
+    def _note(self, entry: records.Entry, **more: object) -> records.Entry:
+        noted = self._book.note(entry, self._owner, self._cloud.now(), **more)
+        self._entries[entry.id] = noted
+        return noted
+
+    @contextlib.contextmanager
+    def _harmless(self, entry: records.Entry, what: str) -> Iterator[None]:
+        """Ask for something whose answer changes nothing: what Nova shows afterwards decides."""
+        try:
+            yield
+        except exceptions.CloudError as error:
+            LOG.info("instance=%s %s: %s", entry.instance, what, error)
+
+    def _learnt_patience(self) -> patience.Patience:
+        return patience.learn(
+            self._book.durations(self._run.cloud),
+            self._options.rate_mibps,
+            self._options.overhead_s,
+        )
