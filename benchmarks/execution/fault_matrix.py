@@ -249,9 +249,7 @@ CASES: dict[str, Case] = {
     "reads: 500 now and then": Case(rules(reads(status=500, chance=0.2)), GOOD),
     "reads: cut now and then": Case(rules(reads(close="midway", chance=0.2)), GOOD),
     "reads: dropped now and then": Case(rules(reads(close="before", chance=0.2)), GOOD),
-    "Placement: 500 now and then": Case(
-        rules(reads(status=500, chance=0.2), of="placement"), GOOD
-    ),
+    "Placement: 500 now and then": Case(rules(reads(status=500, chance=0.2), of="placement"), GOOD),
     "401 once": Case(rules(asks(401, 1)), GOOD),
     "401 now and then": Case(rules(reads("", status=401, chance=0.1)), (*GOOD, "SKIPPED")),
     "tokens revoked": Case(revoked, GOOD),
@@ -411,11 +409,11 @@ class Matrix:
         found = watch.matched(scene.plan["migrations"], look, report.known)
         nova: collections.Counter[str] = collections.Counter()
         for entry in entries:
-            records = found.get(entry["key"], [])
+            records = found.get(entry["id"], [])
             nova[records[-1].status if records else "-"] += 1
             problems += disagreements(entry, records, look)
         states = collections.Counter(entry["state"] for entry in entries)
-        mine = [one for one in entries if one["key"] == scene.victim["id"]]
+        mine = [one for one in entries if one["id"] == scene.victim["id"]]
         victim = mine[0]["state"] if mine else "-"
         if victim not in CASES[name].states:
             problems.append(
@@ -461,7 +459,7 @@ def disagreements(entry: Json, records: list[watch.Record], look: watch.Look) ->
         "UNKNOWN": last in NOVA_GOES_ON,
     }
     if not fits.get(state, False):
-        yield f"{entry['key']} is {state} in the journal, {last} in Nova, server on {host}"
+        yield f"{entry['id']} is {state} in the journal, {last} in Nova, server on {host}"
 
 
 def measure(cloud: settings.Settings, folder: pathlib.Path, names: list[str], count: int) -> bool:

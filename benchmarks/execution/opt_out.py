@@ -90,9 +90,7 @@ class User:
         if way == "tag":
             compute.put(f"/servers/{name}/tags/{scenario.OPT_OUT_TAG}")
         elif way == "metadata":
-            compute.post(
-                f"/servers/{name}/metadata", json={"metadata": scenario.OPT_OUT_METADATA}
-            )
+            compute.post(f"/servers/{name}/metadata", json={"metadata": scenario.OPT_OUT_METADATA})
         else:
             compute.post(f"/servers/{name}/action", json={"lock": None})
 

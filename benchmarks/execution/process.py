@@ -129,8 +129,8 @@ class Home:
 
     def entries(self, run: str | None = None) -> list[Json]:
         """A run's migrations as the journal has them; of the newest run if None."""
-        run = run or str(self.runs()[0]["id"])
-        return list(json.loads(self.run("show", run, "-f", "json"))["migrations"])
+        run = run or str(self.runs()[0]["run"])
+        return list(json.loads(self.run("show", run, "-f", "json")))
 
 
 class Apply:

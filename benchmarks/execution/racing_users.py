@@ -126,9 +126,7 @@ class User(threading.Thread):
         return False
 
     def _migrate(self) -> bool:
-        return self._act(
-            self._any(), {"os-migrateLive": {"host": None, "block_migration": "auto"}}
-        )
+        return self._act(self._any(), {"os-migrateLive": {"host": None, "block_migration": "auto"}})
 
     def _tag(self) -> bool:
         name = self._any()

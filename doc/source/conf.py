@@ -2,6 +2,10 @@
 """Sphinx settings of the documentation."""
 
 import importlib.metadata
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "_ext"))
 
 project = "nova-rebalancer"
 author = "The nova-rebalancer authors"
@@ -9,6 +13,7 @@ copyright = f"2026, {author}"
 version = release = importlib.metadata.version("nova-rebalancer")
 
 extensions = [
+    "carrying_out",
     "cliff.sphinxext",
     "oslo_config.sphinxext",
 ]

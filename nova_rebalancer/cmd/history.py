@@ -71,6 +71,7 @@ class History(outcome.Lister):
             )
             for run in book.runs(parsed_args.cloud, parsed_args.limit)
         ]
+        journalled.tell_if_none(self, rows, parsed_args.cloud)
         return COLUMNS, rows
 
 

@@ -3,6 +3,7 @@
 
 import argparse
 from collections.abc import Mapping
+from collections.abc import Sequence
 import datetime
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,13 @@ def open_journal(caller: command.Command) -> "journal.Journal":
         text = " ".join(str(error).split())
         raise exceptions.InputError(f"configuration: {text}") from None
     return journal.open(url)
+
+
+def tell_if_none(caller: command.Command, rows: Sequence[object], cloud: str | None) -> None:
+    """Say on stderr that there is nothing to show."""
+    if not rows:
+        where = "" if cloud is None else f' on cloud "{cloud}"'
+        print(f"nova-rebalance: the journal has no runs{where}", file=caller.app.stderr)
 
 
 def clock(at: float | None) -> str | None:

@@ -291,4 +291,4 @@ def _sleeper(speed: float | None) -> Any:
     from nova_rebalancer.cmd import watching
     from nova_rebalancer.sim import mover
 
-    return mover.at_once if speed is None else watching.sleeper(speed)
+    return mover.instantly if speed is None else watching.sleeper(speed)

@@ -63,4 +63,5 @@ class Status(outcome.Lister):
                     lives,
                 )
             )
+        journalled.tell_if_none(self, rows, parsed_args.cloud)
         return COLUMNS, rows

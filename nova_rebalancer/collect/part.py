@@ -122,23 +122,18 @@ class PartReader(reader.Reader):
         now.hypervisors, now.flavors = whole.hypervisors, whole.flavors
         now.microversions = whole.microversions
         now.lacks = [one for one in whole.lacks if not one.hosts and one.what not in AGAIN]
-        self._hosts = set(hosts)
-        if found is not None and found["host"]:
-            self._hosts.add(found["host"])
-        self._all(
-            lambda: self._own_groups(now, instance, found), *self._migrations(now, self._hosts)
-        )
-        far = _ends(now) - self._hosts
-        self._hosts |= far
-        node_of = {nova.service_host(node): node["id"] for node in now.hypervisors}
-        nodes = frozenset(node_of[host] for host in self._hosts if host in node_of)
+        # Before changes are asked for: what begins in between is found by its server's change.
+        begun = self._nova.begun()
         listed: list[Json] = []
+        wanted = set(hosts)
+        if found is not None and found["host"]:
+            wanted.add(found["host"])
         self._all(
-            *self._migrations(now, far),
-            *(functools.partial(self._servers, now, host) for host in self._hosts),
-            *(functools.partial(self._tree, listed, node) for node in nodes),
+            lambda: self._own_groups(now, instance, found),
             *(functools.partial(self._tree, listed, pool) for pool in self._pools()),
+            *self._of_hosts(now, wanted, begun, listed),
         )
+        self._all(*self._of_hosts(now, _ends(now) - wanted, begun, listed))
         if found is not None:
             now.servers.setdefault(instance, found)
         # A cell that went down meanwhile took its servers out of the lists, so services come now.
@@ -146,9 +141,10 @@ class PartReader(reader.Reader):
             lambda: self._services(now),
             lambda: self._aggregates(now),
             lambda: self._elsewhere(now, self._members),
-            lambda: self._read_providers(now, listed),
+            lambda: self._read_providers(now, sorted(listed, key=lambda one: str(one["uuid"]))),
         )
         self._sharing(now)
+        nodes = frozenset(self._nodes(self._hosts))
         # Servers that are charged on the hosts, and are on none of them by Nova.
         self._elsewhere(now, _charged(now, nodes) - now.migrations.keys())
         self._groups(now)
@@ -169,32 +165,36 @@ class PartReader(reader.Reader):
 
     # Nova
 
-    def _migrations(
-        self, now: reading.Reading, hosts: Iterable[str]
+    def _of_hosts(
+        self, now: reading.Reading, hosts: Iterable[str], begun: Iterable[Json], listed: list[Json]
     ) -> Iterable[Callable[[], None]]:
-        """Yield what finds the migrations in progress on some hosts.
+        """Return what is to be asked about some hosts.
 
-        Those that were in progress when the whole cloud was read still are unless they changed.
+        Migrations that were in progress when the whole cloud was read still are, unless they
+        changed.  Providers go to ``listed``, to be read.
         """
+        known = frozenset(hosts)
+        self._hosts |= known
         since = self._whole.started - reader.OVERLAP_S
-        hosts = frozenset(hosts)
-        for name, one in self._whole.migrations.items():
-            if _touches(one, hosts):
-                now.migrations[name] = one
+        self._take(now, [one for one in self._whole.migrations.values() if _touches(one, known)])
+        self._take(now, [one for one in begun if _touches(one, known)])
 
-        def take(host: str) -> None:
+        def migrations(host: str) -> None:
             self._take(now, self._nova.changed_on(host, since))
 
-        def begun() -> None:
-            self._take(now, [one for one in self._nova.begun() if _touches(one, hosts)])
+        def servers(host: str) -> None:
+            now.servers.update(self._nova.on_host(host))
 
-        if hosts:
-            yield begun
-        for host in hosts:
-            yield functools.partial(take, host)
+        return [
+            *(functools.partial(servers, host) for host in known),
+            *(functools.partial(migrations, host) for host in known),
+            *(functools.partial(self._tree, listed, node) for node in self._nodes(known)),
+        ]
 
-    def _servers(self, now: reading.Reading, host: str) -> None:
-        now.servers.update(self._nova.on_host(host))
+    def _nodes(self, hosts: Iterable[str]) -> list[str]:
+        """Return the ids of the hypervisors of some service hosts."""
+        names = frozenset(hosts)
+        return [one["id"] for one in self._whole.hypervisors if nova.service_host(one) in names]
 
     def _services(self, now: reading.Reading) -> None:
         now.services = self._nova.services()
@@ -228,11 +228,14 @@ class PartReader(reader.Reader):
                 hinted.setdefault(hint, []).append(name)
         # Made after the whole cloud was read.
         new = hinted.keys() - {one["id"] for one in now.groups}
+        known = now.servers.keys() | now.unreachable
         kept = []
         for one in (*now.groups, *self._each(new, self._nova.group).values()):
-            members = dict.fromkeys((*(one.get("members") or ()), *hinted.get(one["id"], ())))
-            if not now.servers.keys().isdisjoint(members):
-                kept.append({**one, "members": list(members)})
+            named = dict.fromkeys((*(one.get("members") or ()), *hinted.get(one["id"], ())))
+            # Who is gone since the whole reading is a member no more.
+            members = [name for name in named if name in known]
+            if members:
+                kept.append({**one, "members": members})
         now.groups = kept
 
     def _changes(self, now: reading.Reading) -> tuple[dict[str, Json], list[str]]:

@@ -42,7 +42,8 @@ by default, only wait inside of Nova.
         help="""
 Migrations that arrive on one host at the same time.
 
-Nova does not limit them, but they share the host's network link.
+Nova does not limit them, but they share the host's network link. Raise it
+where that link is much faster than a migration.
 """,
     ),
     cfg.IntOpt(
@@ -50,7 +51,8 @@ Nova does not limit them, but they share the host's network link.
         min=1,
         help="""
 Migrations that leave or enter one availability zone at the same time; no
-limit without it.
+limit without it. Set it where zones share little network; half of ``total``
+is a start.
 """,
     ),
     cfg.IntOpt(
@@ -58,6 +60,8 @@ limit without it.
         min=1,
         help="""
 Migrations of one project's instances at the same time; no limit without it.
+Set it where a few large projects own most instances; 2 keeps each of them
+calm.
 """,
     ),
     cfg.IntOpt(
@@ -65,7 +69,8 @@ Migrations of one project's instances at the same time; no limit without it.
         min=1,
         help="""
 Migrations that use one migration link at the same time, as the facts file
-names links (``migration_link``); no limit without it.
+names links (``migration_link``); no limit without it. Set it where several
+racks share an uplink.
 """,
     ),
     cfg.IntOpt(
@@ -73,7 +78,8 @@ names links (``migration_link``); no limit without it.
         min=1,
         help="""
 Migrations asked for in any 60 minutes, those of earlier runs on the same
-cloud included; no limit without it.
+cloud included; no limit without it. Set it to spread a long plan over hours
+in which users are sensitive.
 """,
     ),
     cfg.FloatOpt(
@@ -83,7 +89,8 @@ cloud included; no limit without it.
         max=1.0,
         help="""
 Share of a project's instances that may be in flight at the same time; one
-always may.
+always may. 1 is no limit; lower it where projects run clusters without
+server groups.
 """,
     ),
     cfg.FloatOpt(
@@ -116,7 +123,8 @@ takes. An instance whose budget is spent is skipped.
         min=0.0,
         help="""
 Seconds of downtime that one live migration is taken to cost; Nova's
-``live_migration_downtime`` is half a second by default.
+``live_migration_downtime`` is half a second by default. Change it with that
+option of Nova.
 """,
     ),
     cfg.BoolOpt(
@@ -124,7 +132,8 @@ Seconds of downtime that one live migration is taken to cost; Nova's
         default=False,
         help="""
 Whether instances that are shut off may be migrated cold, where a plan says
-so. Nova confirms nothing by itself; this program does.
+so. Nova confirms nothing by itself; this program does. The disk is copied,
+so it takes longer than a live migration.
 """,
     ),
     cfg.FloatOpt(
@@ -199,7 +208,9 @@ plan asks again.
         default=3,
         min=1,
         help="""
-How often one migration is asked for, if it fails for a reason that passes.
+How often one migration is asked for, if it is refused for a reason that
+passes, such as a server error or another task of the instance. A migration
+that Nova accepted and gave up is not asked for again.
 """,
     ),
     cfg.FloatOpt(
@@ -207,7 +218,9 @@ How often one migration is asked for, if it fails for a reason that passes.
         default=30.0,
         min=0.0,
         help="""
-Seconds after which a migration is tried again, twice as long each time.
+Seconds after which a migration that was refused for now is asked for again,
+twice as long each time. Raise it when the API needs long to recover; see
+``attempts``.
 """,
     ),
     cfg.FloatOpt(
@@ -226,7 +239,8 @@ Then it is skipped.
         min=1,
         help="""
 Failed migrations within ``breaker_window_s`` after which no more are
-started and the run stops.
+started and the run stops. Raise it for long runs on a cloud that is known to
+refuse some.
 """,
     ),
     cfg.FloatOpt(
@@ -234,7 +248,9 @@ started and the run stops.
         default=900.0,
         min=0.0,
         help="""
-Seconds that ``breaker_failures`` looks back.
+Seconds that ``breaker_failures`` looks back. Failures before that are
+forgotten, so a long run is not stopped by a few, far apart; 0 lets only
+those of one moment count.
 """,
     ),
     cfg.IntOpt(
@@ -243,7 +259,8 @@ Seconds that ``breaker_failures`` looks back.
         min=1,
         help="""
 Failed migrations from or to one host after which nothing more is moved from
-or to it in this run.
+or to it in this run. The host should be looked at; the rest of the plan goes
+on.
 """,
     ),
     cfg.BoolOpt(
@@ -251,7 +268,8 @@ or to it in this run.
         default=True,
         help="""
 Whether the run stops when a migration leaves its instance in status ERROR.
-A person has to look at such an instance.
+A person has to look at such an instance, and what broke it may break the
+next one. Switch it off where nobody is there at night.
 """,
     ),
     cfg.IntOpt(
@@ -271,7 +289,8 @@ what does not fit any more is left out.
         max=1.0,
         help="""
 Share of a plan's migrations that may no longer fit the cloud; with more of
-them the plan is dropped as a whole.
+them the plan is dropped as a whole. Lower it to plan anew sooner; 1 carries
+out what is left of any plan.
 """,
     ),
     cfg.FloatOpt(
@@ -280,6 +299,8 @@ them the plan is dropped as a whole.
         min=0.0,
         help="""
 Days for which an instance that Nova would not migrate is left out of plans.
+Lower it when the cause, such as old hypervisors, is about to go; 0 remembers
+nothing.
 """,
     ),
 ]

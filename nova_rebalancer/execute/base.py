@@ -94,11 +94,12 @@ class Cloud(Protocol):
 
     Everything raises ``exceptions.CloudError`` when the cloud does not answer in the end.
     ``user`` is the id under which requests are made, ``request_timeout_s`` for how long one that
-    was sent may still be carried out.
+    was sent may still be carried out, ``at_once`` how many threads may ask at the same time.
     """
 
     user: str
     request_timeout_s: float
+    at_once: int
 
     def now(self) -> float:
         """Return this program's clock in seconds since 1970; it never goes back."""
@@ -114,6 +115,12 @@ class Cloud(Protocol):
 
     def sight(self, instance: str) -> Sight:
         """Return what is known of one instance now."""
+
+    def kept(self, instance: str) -> str | None:
+        """Say why an instance must stay where it is: a lock or its owner's wish; None if not.
+
+        One small request, for the last moment before a migration is asked for.
+        """
 
     def progress(self, instance: str, record: int) -> Progress | None:
         """Return how far a running migration is, None if that is not known."""

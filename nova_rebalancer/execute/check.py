@@ -19,8 +19,8 @@ from nova_rebalancer.store import records
 PASSING = ("task_state", "migrating")
 """Obstacles that go by themselves."""
 
-SHUT_DOWN = 4
-"""Nova's power state of an instance that is off."""
+NUMA = ("numa", "numa_unknown")
+"""So is this while something is on its way from or to a host: its cells are not known till then."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +72,11 @@ def last_look(
         instance = dataclasses.replace(instance, status="ACTIVE", power_state=1)
         facts = _with(facts, instance)
     flying = tuple(flying)
+    for host in (source, dest):
+        if host.lacks is not None:
+            # Something on it changed faster than it could be read.
+            text = f"{host.service_host} could not be read whole ({host.lacks})"
+            return Finding("not_read", text, passing=True)
     foreign = _foreign(facts, flying, source, dest)
     if foreign is not None:
         return foreign
@@ -100,17 +105,20 @@ def _by_rules(
     facts: cloud.Snapshot,
     settings: rules.Settings,
 ) -> Finding | None:
+    ends = {source.id, dest.id}
+    busy = any(ends & {one.source, one.dest} for one in facts.running_migrations)
+    passing = (*PASSING, *NUMA) if busy else PASSING
     placement = state.build(facts, settings)
     v = placement.instances.index(instance.id)
     h = placement.hosts.index(dest.id)
     if v in placement.excluded:
         why = placement.excluded[v].reason
         if why.code != "no_host":
-            return Finding(why.code, why.text, why.code in PASSING)
+            return Finding(why.code, why.text, why.code in passing)
     view = state.view_of(facts, settings)
     seen = {host.id: host for host in view.hosts}
     for refusal in constraints.violations(view, instance, seen[source.id], seen[dest.id]):
-        return Finding(refusal.rule, refusal.text)
+        return Finding(refusal.rule, refusal.text, refusal.rule in passing)
     book = ledger.Ledger(placement)
     for k in book.groups_of.get(v, ()):
         group = placement.groups[k]

@@ -13,6 +13,7 @@ from concurrent import futures
 import contextlib
 import dataclasses
 import logging
+from typing import Any
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.execute import base
@@ -30,6 +31,9 @@ from nova_rebalancer.store import records
 LOG = logging.getLogger(__name__)
 
 HOUR_S, DAY_S = 3600.0, 86400.0
+
+BEAT_S = 10.0
+"""How often the owner of a run says that it lives; the journal takes it for dead after a minute."""
 
 ABORT, FORCE, WAIT = "abort", "force_complete", "wait"
 
@@ -83,6 +87,22 @@ class Replanned:
 
     entries: Sequence[records.New]
     facts: facts.Snapshot
+
+
+class _Kept(Exception):
+    """An instance must stay where it is after all."""
+
+
+class _OneByOne(futures.Executor):
+    """Does at once what it is given, for clouds that take one request at a time."""
+
+    def submit(self, work: Callable[..., Any], /, *given: Any, **named: Any) -> Any:
+        done: futures.Future[Any] = futures.Future()
+        try:
+            done.set_result(work(*given, **named))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 class View:
@@ -152,10 +172,15 @@ class Executor:
         self._since: dict[tuple[int, str], float] = {}
         """Since when a migration waits, copies or is unknown, by its id."""
         self._seen: dict[int, base.Sight] = {}
+        self._copied: dict[int, int] = {}
+        """Bytes, by the journal's id."""
+        self._beaten = 0.0
+        self._aborted: set[int] = set()
+        """Migrations that Nova was asked to give up."""
         self._stopped = "ended by --stop" if end_only else None
         self._aborting = False
         self._ends_here = end_only
-        self._pool = futures.ThreadPoolExecutor(max(1, min(8, options.limits.total)))
+        self._pool = futures.ThreadPoolExecutor(cloud.at_once) if cloud.at_once > 1 else _OneByOne()
 
     # What a person may do meanwhile; safe in a signal handler
 
@@ -186,7 +211,7 @@ class Executor:
         try:
             self._adopt()
             while True:
-                self._book.beat(self._run.id, self._owner, self._cloud.now())
+                self._beat()
                 self._observe()
                 self._skip_dependents()
                 self._break_circuit()
@@ -200,6 +225,13 @@ class Executor:
                 self._cloud.wait(self._options.poll_s)
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _beat(self) -> None:
+        """Tell other machines that this process lives."""
+        now = self._cloud.now()
+        if now - self._beaten >= BEAT_S:
+            self._book.beat(self._run.id, self._owner, now)
+            self._beaten = now
 
     def _adopt(self) -> None:
         """Take over what an earlier process had asked for: nobody knows whether it was heard."""
@@ -281,7 +313,8 @@ class Executor:
         else:
             more["ended_at"] = self._cloud.now()
         if found.state == states.CONFIRMED and entry.memory_mib is not None:
-            more["bytes"] = entry.bytes or entry.memory_mib * 2**20
+            # Short ones may end before Nova has told how far they are.
+            more["bytes"] = max(self._copied.get(entry.id, 0), entry.memory_mib * 2**20)
         entry = self._change(entry, found.state, found.code, found.text, **more)
         if entry.state == states.CONFIRMED:
             self._patience = self._learnt_patience()
@@ -293,6 +326,8 @@ class Executor:
         record = verdict.ours(entry, sight)
         if record is not None and entry.record is None:
             entry = self._note(entry, record=record.id)
+        if entry.aborting and record is not None and record.status not in verdict.ENDED:
+            self._abort_once(entry, record)
         if record is not None and verdict.to_confirm(entry, sight):
             with self._harmless(entry, "confirm"):
                 self._cloud.confirm(entry.instance)
@@ -320,11 +355,13 @@ class Executor:
         if policy == WAIT or record is None or entry.method == base.COLD:
             self._change(entry, states.UNKNOWN, "time_limit", text)
             return
-        entry = self._change(entry, states.UNKNOWN, "time_limit", text, aborting=True)
+        if policy == ABORT:
+            entry = self._change(entry, states.UNKNOWN, "time_limit", text, aborting=True)
+            self._abort_once(entry, record)
+            return
+        entry = self._change(entry, states.UNKNOWN, "time_limit", text)
         with self._harmless(entry, policy):
-            (self._cloud.abort if policy == ABORT else self._cloud.force_complete)(
-                entry.instance, record.id
-            )
+            self._cloud.force_complete(entry.instance, record.id)
 
     def _show_progress(self, entry: records.Entry, record: base.Record) -> None:
         try:
@@ -332,8 +369,7 @@ class Executor:
         except exceptions.CloudError:
             return
         if done is not None:
-            if done.processed != entry.bytes:
-                entry = self._note(entry, bytes=done.processed)
+            self._copied[entry.id] = done.processed
             self._view.progress(entry, done)
 
     def _limit_s(self, entry: records.Entry) -> float:
@@ -425,27 +461,47 @@ class Executor:
             if record is None or entry.method == base.COLD or entry.aborting:
                 continue
             if self._aborting or record.status == "queued":
-                entry = self._note(entry, aborting=True)
-                with self._harmless(entry, ABORT):
-                    self._cloud.abort(entry.instance, record.id)
+                self._abort_once(self._note(entry, aborting=True), record)
+
+    def _abort_once(self, entry: records.Entry, record: base.Record) -> None:
+        """Ask Nova to give a migration up, as often as it takes to be heard."""
+        if entry.id in self._aborted:
+            return
+        with self._harmless(entry, ABORT):
+            self._cloud.abort(entry.instance, record.id)
+            self._aborted.add(entry.id)
 
     # What may start
 
     def _start(self) -> None:
-        """Ask for every migration that may be asked for now, the most urgent first."""
+        """Ask for every migration that may be asked for now, the most urgent first.
+
+        The last looks go out together, so do the requests; in between each is judged with all
+        that were taken before it.
+        """
+        flying = self._flying()
+        looks: list[tuple[records.Entry, futures.Future[Any]]] = []
         for entry in self._ready():
-            if self._stopped is not None:
-                return
-            now = self._cloud.now()
-            flying = self._flying()
             hour = 0
             if self._options.limits.per_hour is not None:
-                hour = self._book.asked_since(self._run.cloud, now - HOUR_S)
-            blocked = self._gate.blocks(entry, flying, hour)
-            if blocked is None:
-                self._try(entry, flying)
-            elif flying and all(map(self._given_up, flying)):
-                self._wait_for(entry, "gate", blocked)
+                since = self._cloud.now() - HOUR_S
+                hour = len(looks) + self._book.asked_since(self._run.cloud, since)
+            chosen = [one for one, _ in looks]
+            blocked = self._gate.blocks(entry, [*flying, *chosen], hour)
+            if blocked is not None:
+                if flying and all(map(self._given_up, flying)):
+                    self._wait_for(entry, "gate", blocked)
+            elif self._may_cost(entry):
+                looks.append((entry, self._pool.submit(self._last_facts, entry)))
+        sent = []
+        for entry, look in looks:
+            asked = None if self._stopped else self._judge_facts(entry, look)
+            if asked is not None:
+                sent.append((asked, self._pool.submit(self._send, asked)))
+        for entry, answer in sent:
+            self._answered(entry, answer)
+        if looks:
+            self._break_circuit()
 
     def _ready(self) -> list[records.Entry]:
         """Migrations all of whose dependencies are confirmed, the longest chain first."""
@@ -477,26 +533,86 @@ class Executor:
             urgency[one.id] = max(tail_s, load["source", one.source], load["dest", one.dest])
         return urgency
 
-    def _try(self, entry: records.Entry, flying: Sequence[records.Entry]) -> None:
-        """Look once more, write down what is meant, and ask."""
-        if not self._may_cost(entry):
-            return
+    def _last_facts(self, entry: records.Entry) -> tuple[base.Sight, facts.Snapshot | None]:
+        sight = self._cloud.sight(entry.instance)
+        if not sight.exists:
+            return sight, None
+        return sight, self._cloud.look(entry.instance, (entry.source, entry.dest))
+
+    def _judge_facts(
+        self, entry: records.Entry, look: "futures.Future[tuple[base.Sight, facts.Snapshot | None]]"
+    ) -> records.Entry | None:
+        """Judge the last look; if it is clean, write down what is meant and return that."""
         try:
-            sight = self._cloud.sight(entry.instance)
-            if not sight.exists:
-                self._change(entry, states.SKIPPED, "gone", "there is no such instance any more")
-                return
-            fresh = self._cloud.look(entry.instance, (entry.source, entry.dest))
+            sight, fresh = look.result()
         except exceptions.RebalancerError as error:
             self._wait_for(entry, "api", str(error))
-            return
-        found = check.last_look(entry, fresh, flying, self._settings, self._options.cold_migration)
+            return None
+        if fresh is None:
+            self._change(entry, states.SKIPPED, "gone", "there is no such instance any more")
+            return None
+        found = check.last_look(
+            entry, fresh, self._flying(), self._settings, self._options.cold_migration
+        )
         if found is not None and found.passing:
             self._wait_for(entry, found.code, found.text)
         elif found is not None:
             self._change(entry, states.SKIPPED, found.code, found.text)
+        if found is not None:
+            return None
+        return self._change(
+            entry,
+            states.REQUESTED,
+            None,
+            None,
+            attempts=entry.attempts + 1,
+            requested_at=self._cloud.now(),
+            predicted_s=self._patience.predict(entry.source, entry.memory_mib),
+            known_record=max((record.id for record in sight.records), default=0),
+            known_action=sight.actions[0].request if sight.actions else None,
+            request=None,
+            record=None,
+        )
+
+    def _send(self, entry: records.Entry) -> tuple[str, str | None]:
+        """Ask for it; the id of the request, and why it must be given up again."""
+        why = self._cloud.kept(entry.instance)
+        if why is not None:
+            raise _Kept(why)
+        cold = entry.method == base.COLD
+        send = self._cloud.cold_migrate if cold else self._cloud.live_migrate
+        request = send(entry.instance, entry.dest)
+        why = None
+        with self._harmless(entry, "look"):
+            # A lock that came between the look and the request is honoured all the same.
+            why = self._cloud.kept(entry.instance)
+        return request, why
+
+    def _answered(
+        self, entry: records.Entry, answer: "futures.Future[tuple[str, str | None]]"
+    ) -> None:
+        """Write down what came of a request."""
+        try:
+            request, why = answer.result()
+        except _Kept as error:
+            self._change(entry, states.SKIPPED, "kept", str(error))
+        except base.RefusedError as error:
+            self._refused(entry, error)
+        except base.UnansweredError as error:
+            self._change(entry, states.UNKNOWN, "no_answer", str(error))
+        except exceptions.CloudError as error:
+            # The last look failed, so nothing was asked.
+            self._later(entry, "api", str(error))
         else:
-            self._ask(entry, sight)
+            self._change(
+                entry,
+                states.RUNNING,
+                "kept" if why else None,
+                why,
+                request=request,
+                running_at=self._cloud.now(),
+                aborting=why is not None,
+            )
 
     def _may_cost(self, entry: records.Entry) -> bool:
         """Whether the instance's downtime budget has room; it is skipped if not."""
@@ -517,34 +633,6 @@ class Executor:
         )
         self._change(entry, states.SKIPPED, "downtime_budget", text)
         return False
-
-    def _ask(self, entry: records.Entry, sight: base.Sight) -> None:
-        entry = self._change(
-            entry,
-            states.REQUESTED,
-            None,
-            None,
-            attempts=entry.attempts + 1,
-            requested_at=self._cloud.now(),
-            predicted_s=self._patience.predict(entry.source, entry.memory_mib),
-            known_record=max((record.id for record in sight.records), default=0),
-            known_action=sight.actions[0].request if sight.actions else None,
-            request=None,
-            record=None,
-        )
-        try:
-            send = (
-                self._cloud.cold_migrate if entry.method == base.COLD else self._cloud.live_migrate
-            )
-            request = send(entry.instance, entry.dest)
-        except base.RefusedError as error:
-            self._refused(entry, error)
-        except base.UnansweredError as error:
-            self._change(entry, states.UNKNOWN, "no_answer", str(error))
-        else:
-            self._change(
-                entry, states.RUNNING, None, None, request=request, running_at=self._cloud.now()
-            )
 
     def _refused(self, entry: records.Entry, error: base.RefusedError) -> None:
         code = failures.of_refusal(error, str(error))

@@ -88,6 +88,11 @@ class Gate:
         """How many may take a place of it at once."""
         kind, name = share
         limits = self._limits
+        if kind == "total":
+            return limits.total
+        if name is None:
+            # Nobody knows what they share.
+            return None
         if kind == "group":
             group = self._group[str(name)]
             # Two at once can break a hard policy: Nova checks each against where both still are
@@ -98,7 +103,5 @@ class Gate:
         if kind == "project":
             part = max(1, int(limits.project_share * self._sizes[name]))
             return part if limits.per_project is None else min(part, limits.per_project)
-        if name is None and kind in ("zone", "link"):
-            return None
-        most: int | None = getattr(limits, kind if kind == "total" else f"per_{kind}")
+        most: int | None = getattr(limits, f"per_{kind}")
         return most

@@ -13,6 +13,7 @@ from typing import Any
 from nova_rebalancer import exceptions
 from nova_rebalancer.execute import base
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model.constraints import migratable
 from nova_rebalancer.rest import client
 
 VERSION = (2, 96)
@@ -58,6 +59,8 @@ class NovaCloud:
     woken
         Set by whoever wants ``wait`` to end early.
     """
+
+    at_once = 8
 
     def __init__(
         self, ask: client.Client, look: Look, request_timeout_s: float, woken: threading.Event
@@ -117,6 +120,17 @@ class NovaCloud:
             actions=self._actions(ask, instance, task_state),
         )
 
+    def kept(self, instance: str) -> str | None:
+        """See ``base.Cloud``; Nova itself lets an administrator migrate what is locked."""
+        found = self._get(self._ask.renewed(), f"/servers/{instance}", (404,))
+        server = {} if found is None else found["server"]
+        if server.get("locked"):
+            return f"{instance} is locked"
+        metadata = {key: str(value) for key, value in (server.get("metadata") or {}).items()}
+        if migratable.opted_out(metadata, server.get("tags") or ()):
+            return f"{instance} does not allow migration"
+        return None
+
     def progress(self, instance: str, record: int) -> base.Progress | None:
         """See ``base.Cloud``; Nova tells it of migrations under way only, from their start on."""
         path = f"/servers/{instance}/migrations/{record}"
@@ -171,12 +185,11 @@ class NovaCloud:
         detailed = False
         for one in found:
             events: Sequence[Json] = ()
-            # Details are for what is over, and the newest migration is the one that is asked about.
-            over = task_state is None or one.get("message") is not None
-            if not detailed and over and one["action"] in LISTED:
+            if not detailed and one["action"] in LISTED:
+                # The newest migration is the one in question; it has no details before its end.
                 detailed = True
-                shown = self._get(ask, f"{path}/{one['request_id']}", (404,))
-                if shown is not None:
+                if task_state is None or one.get("message") is not None:
+                    shown = self._get(ask, f"{path}/{one['request_id']}")
                     one = shown["instanceAction"]
                     events = one.get("events") or ()
             actions.append(_action(one, events))
@@ -258,4 +271,5 @@ def _action(one: Json, events: Sequence[Json]) -> base.Action:
 
 
 def _line(text: object) -> str:
-    return " ".join(str(text).split())
+    """Write what an event says in a line, without the trace of another host's error."""
+    return " ".join(str(text).partition("Traceback (most")[0].split())

@@ -4,15 +4,13 @@
 import collections
 from collections.abc import Iterable
 import dataclasses
+import itertools
 import statistics
 
 from nova_rebalancer.execute import base
 
 Seen = tuple[str, str, str, int | None, float]
 """Source, destination, method, memory in MiB and seconds of a migration that arrived."""
-
-ROUNDS = 4
-"""Of fitting overhead and rates in turn; they settle after two or three."""
 
 PRIOR = 1
 """Migrations that the rate of all hosts weighs for one host's own."""
@@ -52,30 +50,44 @@ def learn(seen: Iterable[Seen], rate_mibps: float, overhead_s: float) -> Patienc
     seen
         Those that arrived, the newest first.
     rate_mibps, overhead_s
-        What is said where nothing is known.
+        What is said where nothing is known: the overhead, too, while no host has sent two sizes.
     """
-    live = [one for one in seen if one[2] == base.LIVE]
-    first = 1.0 / rate_mibps
-    if not live:
-        return Patience(overhead_s, first)
-    overall, by_source = first, dict[str, float]()
-    overhead = overhead_s
-    for _ in range(ROUNDS):
-        rests: dict[str, list[float]] = collections.defaultdict(list)
-        for source, _, _, memory, seconds in live:
-            if memory:
-                rests[source].append(max(0.0, seconds - overhead) / memory)
-        every = [rest for ones in rests.values() for rest in ones]
-        if every:
-            overall = statistics.median(every)
-        by_source = {
-            source: statistics.median([*ones, *[overall] * PRIOR]) for source, ones in rests.items()
-        }
-        overhead = max(
-            0.0,
-            statistics.median(
-                seconds - by_source.get(source, overall) * (memory or 0)
-                for source, _, _, memory, seconds in live
-            ),
-        )
-    return Patience(overhead, overall, by_source)
+    ended: dict[str, list[tuple[int, float]]] = collections.defaultdict(list)
+    for source, _, method, memory, seconds in seen:
+        if method == base.LIVE and memory:
+            ended[source].append((memory, seconds))
+    if not ended:
+        return Patience(overhead_s, 1.0 / rate_mibps)
+    slopes = {source: _slope(ones) for source, ones in ended.items()}
+    rests = [
+        seconds - slope * memory
+        for source, slope in slopes.items()
+        if slope is not None
+        for memory, seconds in ended[source]
+    ]
+    if rests:
+        overhead_s = max(0.0, statistics.median(rests))
+    rates = {
+        source: [max(0.0, seconds - overhead_s) / memory for memory, seconds in ones]
+        for source, ones in ended.items()
+    }
+    overall = statistics.median(rate for ones in rates.values() for rate in ones)
+    by_source = {
+        source: statistics.median([*ones, *[overall] * PRIOR]) for source, ones in rates.items()
+    }
+    return Patience(overhead_s, overall, by_source)
+
+
+def _slope(ones: Iterable[tuple[int, float]]) -> float | None:
+    """Return the seconds that a MiB more takes, None where all are of one size.
+
+    References
+    ----------
+    Theil (1950), Sen (1968): the median of the slopes between all pairs of points.
+    """
+    slopes = [
+        (more_s - less_s) / (more - less)
+        for (less, less_s), (more, more_s) in itertools.combinations(ones, 2)
+        if less != more
+    ]
+    return statistics.median(slopes) if slopes else None

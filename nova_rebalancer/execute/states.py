@@ -30,6 +30,7 @@ TRANSITIONS = {
         RUNNING: "the cloud accepts it",
         PLANNED: "the cloud refuses it for now",
         FAILED: "the cloud refuses it",
+        SKIPPED: "locked or opted out in the last moment",
         UNKNOWN: "no answer, or the program ended before there was one",
     },
     RUNNING: {

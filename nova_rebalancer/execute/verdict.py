@@ -17,6 +17,7 @@ from nova_rebalancer.store import records
 ENDED_WELL = {base.LIVE: "completed", base.COLD: "confirmed"}
 GAVE_UP = ("error", "failed", "reverted")
 CANCELLED = "cancelled"
+ENDED = (*ENDED_WELL.values(), *GAVE_UP, CANCELLED)
 TO_CONFIRM = "finished"
 QUEUED = ("accepted", "queued")
 
@@ -94,7 +95,8 @@ def judge(
     if not sight.exists:
         return Verdict(states.FAILED, "gone", "there is no such instance any more")
     record, action = ours(entry, sight), our_action(entry, sight, user)
-    if record is None and action is None and entry.request is None:
+    if action is None and entry.request is None and (record is None or record.dest is None):
+        # A migration that leads nowhere yet may be anybody's.
         return _unsent(entry, sight, now, timeout_s)
     if record is not None:
         found = _by_record(entry, sight, record, action)
@@ -113,6 +115,8 @@ def _unsent(
     entry: records.Entry, sight: base.Sight, now: float, timeout_s: float
 ) -> Verdict | None:
     """Judge a request that Nova shows nothing of."""
+    if entry.state != states.UNKNOWN:
+        return None
     # It sets the task state a moment before it writes the action.
     if sight.task_state is not None or now - (entry.requested_at or now) <= timeout_s:
         return None
@@ -139,6 +143,8 @@ def _by_record(
         code = "refused" if record.dest is None else "failed"
         return Verdict(states.FAILED, code, _where(sight, record, why))
     if record.status == CANCELLED and still:
+        if sight.status == "ERROR":
+            return Verdict(states.FAILED, "in_error", _where(sight, record, why))
         code = "aborted" if entry.aborting else "aborted_by_others"
         return Verdict(states.ABORTED, code, _where(sight, record, why))
     return _going_on(entry)

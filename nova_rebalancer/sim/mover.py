@@ -13,12 +13,13 @@ import time
 
 from nova_rebalancer.execute import base
 from nova_rebalancer.model import cloud as facts
+from nova_rebalancer.model.constraints import migratable
 from nova_rebalancer.sim import cloud
 
 Cells = Mapping[tuple[str, str], tuple[int, ...]]
 
 
-def at_once(seconds: float) -> None:
+def instantly(seconds: float) -> None:
     """Pass simulated time without waiting for it."""
 
 
@@ -38,12 +39,13 @@ class Mover:
 
     user = "operator"
     request_timeout_s = 0.0
+    at_once = 1
 
     def __init__(
         self,
         sim: cloud.SimCloud,
         cells: Cells | None = None,
-        sleep: Callable[[float], None] = at_once,
+        sleep: Callable[[float], None] = instantly,
     ) -> None:
         self.sim = sim
         self._cells = cells or {}
@@ -111,6 +113,13 @@ class Mover:
             tuple(self._records.get(instance, ())),
             tuple(self._actions.get(instance, ())),
         )
+
+    def kept(self, instance: str) -> str | None:
+        """Say why an instance must stay where it is."""
+        one = self.sim.instance(instance)
+        if one is None or not (one.locked or migratable.opted_out(one.metadata, one.tags)):
+            return None
+        return f"{instance} is locked" if one.locked else f"{instance} does not allow migration"
 
     def progress(self, instance: str, record: int) -> base.Progress | None:
         """Return how far the copying is."""

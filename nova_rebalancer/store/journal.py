@@ -34,6 +34,7 @@ New = records.New
 Entry = records.Entry
 Run = records.Run
 Change = records.Change
+OPEN = records.OPEN
 LostError = records.LostError
 TakenError = records.TakenError
 
@@ -320,9 +321,11 @@ class Journal:
             like = c.id.startswith(wanted, autoescape=True)
             ids = connection.scalars(sa.select(c.id).where(like).limit(2)).all()
             if not wanted or not ids:
-                raise exceptions.InputError(f"there is no run {wanted}")
+                raise exceptions.InputError(
+                    f'there is no run "{wanted}"; nova-rebalance history lists them'
+                )
             if len(ids) > 1:
-                raise exceptions.InputError(f"more than one run begins with {wanted}")
+                raise exceptions.InputError(f'more than one run begins with "{wanted}"')
             return rows.run(connection, c.id == ids[0])
 
         return self._data.read(work)

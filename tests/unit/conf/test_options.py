@@ -82,6 +82,15 @@ def test_every_option_is_explained():
         ("path", "migration_rate_mibps", "0"),
         ("path", "host_outgoing", "0"),
         ("path", "host_incoming", "none"),
+        ("execute", "total", "0"),
+        ("execute", "per_source", "0"),
+        ("execute", "per_hour", "-1"),
+        ("execute", "project_share", "1.5"),
+        ("execute", "time_factor", "0.5"),
+        ("execute", "on_time_limit", "ignore"),
+        ("execute", "attempts", "0"),
+        ("execute", "drift_share", "-0.1"),
+        ("store", "keep_days", "0"),
     ],
 )
 def test_impossible_value_is_refused(tmp_path, group, name, value):

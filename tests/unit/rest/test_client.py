@@ -3,6 +3,7 @@
 
 from concurrent import futures
 import itertools
+import socket
 import threading
 import time
 
@@ -366,3 +367,146 @@ def test_limits_are_checked(wrong):
     """Limits nobody could work with are refused when they are made."""
     with pytest.raises(ValueError, match="positive"):
         client.Limits(**wrong)
+
+
+MIGRATE = {"os-migrateLive": {"host": "b", "block_migration": "auto"}}
+
+
+@pytest.fixture
+def moving(server):
+    """A server on the first of two hosts, and what asks for its migration."""
+    for name in ("a", "b"):
+        server.world.host(name)
+    path = f"/servers/{server.world.server('a')}/action"
+
+    def send(ask: client.Client, **more) -> client.Accepted:
+        return ask.send("compute", "POST", path, "2.96", MIGRATE, **more)
+
+    return send
+
+
+def posts(server):
+    """Requests to migrate that came."""
+    return server.lines("POST .*/action")
+
+
+def test_a_request_is_sent_once(server, moving):
+    """What was accepted is told with the id that the service gave the request."""
+    answer = moving(server.client())
+    assert answer.status == 202
+    (actions,) = server.world.actions.values()
+    assert answer.request == actions[0]["request_id"]
+    assert len(posts(server)) == 1
+    assert server.asked[-1].version == "2.96"
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+def test_an_error_that_may_hide_a_success(server, moving, status):
+    """What a proxy may answer while the service goes on is no answer; nothing is sent again."""
+    server.on("POST .*/action", times=9, status=status, body=b"<h1>Gateway</h1>")
+    with pytest.raises(client.Unanswered, match=rf"here: compute: POST .*{status} \(Gateway\)"):
+        moving(server.client())
+    assert len(posts(server)) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 5])
+def test_a_cut_connection_is_no_answer(server, moving, cut):
+    """A connection that ends before the answer is whole tells nothing; nothing is sent again."""
+    server.on("POST .*/action", times=9, cut=cut, status=409, body=b'{"conflictingRequest": {}}')
+    with pytest.raises(client.Unanswered):
+        moving(server.client())
+    assert len(posts(server)) == 1
+
+
+def test_a_late_answer_is_no_answer(server, moving):
+    """After its time a request is given up, and not sent again."""
+    server.on("POST .*/action", delay_s=0.6)
+    with pytest.raises(client.Unanswered, match="timed out"):
+        moving(server.client(), timeout_s=0.2)
+    time.sleep(0.6)
+    assert len(posts(server)) == 1
+    # It was carried out all the same.
+    assert server.world.actions
+
+
+@pytest.mark.parametrize("status", [301, 307, 308, 400, 403, 404, 409, 413, 429])
+def test_a_refusal_is_told(server, moving, status):
+    """An answer that nothing was done is passed on with its reason; redirects are not followed."""
+    where = {"Location": f"{server.root}/compute/v2.1/elsewhere"}
+    body = b'{"conflictingRequest": {"message": "it is locked"}}'
+    server.on("POST .*/action", times=9, status=status, body=body, headers=where)
+    with pytest.raises(client.Refused, match=rf"{status} \(it is locked\)") as raised:
+        moving(server.client())
+    assert raised.value.status == status
+    assert len(posts(server)) == 1
+    assert not server.lines("elsewhere")
+
+
+def test_nobody_was_there(server, moving):
+    """Without a connection nothing was sent: that is a refusal, with status 0."""
+    ask = server.client()
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    ask.cloud.adapters["compute"].endpoint_override = f"http://127.0.0.1:{port}/v2.1"
+    with pytest.raises(client.Refused, match="not sent") as raised:
+        moving(ask)
+    assert raised.value.status == 0
+
+
+def test_no_login_no_request(server, hasty, moving):
+    """Where Keystone does not answer in the end nothing is sent."""
+    server.on("POST .*/tokens", times=99, status=503)
+    with pytest.raises(client.Refused, match=r"not sent: .*no Keystone answers") as raised:
+        moving(server.client(attempts=2))
+    assert raised.value.status == 0
+    assert not posts(server)
+
+
+def test_no_time_left(server, moving):
+    """Nothing is sent by a client that was told to stop."""
+    ask = server.client()
+    ask.identity()
+    ask.stop()
+    with pytest.raises(client.Refused, match="not sent"):
+        moving(ask)
+    assert not posts(server)
+
+
+def test_an_expired_token_fails_no_request(server, moving):
+    """A token that is not accepted any more is renewed; the service has not seen the request."""
+    ask = server.client()
+    ask.identity()
+    server.world.token += 1
+    assert moving(ask).status == 202
+    assert len(posts(server)) == 2
+    assert len(server.world.actions) == 1
+
+
+def test_an_expired_token_while_keystone_is_away(server, hasty, moving):
+    """When the token cannot be renewed the request was not carried out, and that is known."""
+    ask = server.client(attempts=2)
+    ask.identity()
+    server.world.token += 1
+    server.on("POST .*/tokens", times=99, status=503)
+    with pytest.raises(client.Refused, match="not sent") as raised:
+        moving(ask)
+    assert raised.value.status == 0
+
+
+def test_a_token_that_is_never_accepted_refuses(server, moving):
+    """A fresh token that does not count either ends it: 401."""
+    server.on("POST .*/action", times=99, status=401, body=b'{"error": {"message": "no"}}')
+    with pytest.raises(client.Refused) as raised:
+        moving(server.client())
+    assert raised.value.status == 401
+    assert len(posts(server)) == 2
+
+
+def test_renewed_knows_what_was_learnt(server):
+    """A renewed client has all its time again, and asks for no version a second time."""
+    ask = server.client()
+    ask.version("compute", (2, 96))
+    ask.stop()
+    again = ask.renewed()
+    assert again.get("compute", PATH, again.version("compute", (2, 96))) == {"aggregates": []}
+    assert len(server.lines("GET /compute/v2.1$")) == 1
