@@ -13,7 +13,7 @@ def seen(found: cloud.Snapshot, fresh: cloud.Snapshot, instance: str) -> dict[st
     What a part cannot have as the whole has it, and no rule looks at, is left out: ``why``
     somebody is charged who is on other hosts (a migration between these, a user of a common pool),
     members elsewhere of groups that the instance is not in, and servers outside that have nothing
-    to do with it.
+    to do with it.  While an instance migrates its progress changes when it was updated.
     """
     here = {one.id for one in found.instances}
     own = {one.id for one in fresh.server_groups if instance in one.members}
@@ -23,7 +23,10 @@ def seen(found: cloud.Snapshot, fresh: cloud.Snapshot, instance: str) -> dict[st
             dataclasses.replace(host, held=tuple(_held(one, bool(pools)) for one in host.held))
             for host in found.hosts
         ],
-        "instances": found.instances,
+        "instances": [
+            dataclasses.replace(one, updated_at=None) if one.task_state else one
+            for one in found.instances
+        ],
         "pools": found.pools,
         "aggregates": found.aggregates,
         "running": found.running_migrations,

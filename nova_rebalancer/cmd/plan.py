@@ -4,6 +4,7 @@
 import argparse
 import collections
 from collections.abc import Sequence
+import dataclasses
 import logging
 from typing import Any
 
@@ -158,6 +159,7 @@ class Plan(outcome.Lister):
                     f"cloud {snapshot.cloud}: none of its hosts can be planned for; "
                     "nova-rebalance doctor says why"
                 )
+            options = dataclasses.replace(options, learnt=_learnt(conf, snapshot))
             if parsed_args.save_snapshot:
                 files.write_bytes(parsed_args.save_snapshot, found.data)
         for lack in snapshot.missing:
@@ -255,6 +257,22 @@ class Plan(outcome.Lister):
             f"planned in {plan.runtime_s:.1f} s",
             file=self.app.stderr,
         )
+
+
+def _learnt(conf: Any, snapshot: Any) -> dict[str, str]:
+    """Return the instances that Nova would not migrate lately, as the journal has it, and why."""
+    import os
+    import time
+
+    from nova_rebalancer.store import journal
+
+    url = conf.store.connection
+    if url is None and not os.path.exists(journal.default_path()):
+        # A dry run leaves nothing behind.
+        return {}
+    there = {one.id for one in snapshot.instances}
+    known = journal.open(url).learnt(snapshot.cloud, time.time())
+    return {one: text for one, (_, text, _) in sorted(known.items()) if one in there}
 
 
 def _effect(snapshot: Any, lack: Any) -> str:

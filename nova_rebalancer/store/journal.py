@@ -42,11 +42,15 @@ _RUNS_AT_ONCE = 20
 _INSTANCES_AT_ONCE = 500
 
 
-def default_url() -> str:
-    """Return the URL of the journal that a person has on this machine."""
+def default_path() -> pathlib.Path:
+    """Return the file of the journal that a person has on this machine."""
     home = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
-    path = pathlib.Path(home, "nova-rebalancer", "journal.sqlite").absolute()
-    return sa.URL.create("sqlite", database=str(path)).render_as_string()
+    return pathlib.Path(home, "nova-rebalancer", "journal.sqlite").absolute()
+
+
+def default_url() -> str:
+    """Return the URL of that journal."""
+    return sa.URL.create("sqlite", database=str(default_path())).render_as_string()
 
 
 def open(url: str | None) -> "Journal":
