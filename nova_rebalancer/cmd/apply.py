@@ -140,11 +140,10 @@ class Apply(outcome.Command):
             place.options,
             view,
             replan,
-            end_only=parsed_args.stop,
+            end_only=parsed_args.stop or expired is not None,
         )
         if expired and not parsed_args.stop:
             view.say(f"nothing more is started: {expired}")
-            work.stop(expired)
         with contextlib.closing(view), _interruptible(work, view):
             end = work.carry_out()
         return self._conclude(place, run, me, end, goal, work.stopped)
@@ -217,13 +216,10 @@ class Apply(outcome.Command):
         counts = place.book.counts(run.id)
         total = sum(counts.values())
         parts = [f"{counts.get('CONFIRMED', 0)} of {_migrations(total)} confirmed"]
-        words = {
-            states.FAILED: "failed",
-            states.ABORTED: "aborted",
-            states.SKIPPED: "not started",
-            states.UNKNOWN: "unknown",
-        }
+        left = counts.get(states.SKIPPED, 0) + counts.get(states.PLANNED, 0)
+        words = {states.FAILED: "failed", states.ABORTED: "aborted", states.UNKNOWN: "unknown"}
         parts += [f"{counts[one]} {word}" for one, word in words.items() if counts.get(one)]
+        parts += [f"{left} not started"] if left else []
         if after is not None:
             parts.append(f"{_rate_name(goal)} {self._before:.4f} -> {after:.4f}")
         if not place.simulated:
@@ -232,10 +228,9 @@ class Apply(outcome.Command):
             parts.append(f"{place.cloud.now() - run.began_at:.0f} s of simulated time")
         if cause is not None:
             print(f"stopped: {cause}", file=self.app.stderr)
-        if end == states.OPEN:
+        if end == states.OPEN and not place.simulated:
             print(
-                "what became of some migrations is not known: apply the same plan again to ask, "
-                "with --stop to end the run",
+                "the run is open: apply the same plan again to go on, with --stop to end it",
                 file=self.app.stderr,
             )
         print(f"{place.facts.cloud}: {', '.join(parts)}", file=self.app.stdout)

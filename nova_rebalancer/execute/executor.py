@@ -180,12 +180,16 @@ class Executor:
         self._stopped = "ended by --stop" if end_only else None
         self._aborting = False
         self._ends_here = end_only
+        self._broken = False
         self._pool = futures.ThreadPoolExecutor(cloud.at_once) if cloud.at_once > 1 else _OneByOne()
 
     # What a person may do meanwhile; safe in a signal handler
 
     def stop(self, cause: str) -> None:
-        """Start nothing more; what runs is waited for, what Nova has queued is given up."""
+        """Start nothing more; what runs is waited for, what Nova has queued is given up.
+
+        The run stays open, so that it can be gone on with.
+        """
         if self._stopped is None:
             self._stopped = cause
 
@@ -262,7 +266,8 @@ class Executor:
     def _end(self) -> str:
         """Return how the run ends; what was never asked for is skipped."""
         entries = self._entries.values()
-        if self._flying() and not self._ends_here:
+        interrupted = self._stopped is not None and not self._broken and self._in(states.PLANNED)
+        if (self._flying() or interrupted) and not self._ends_here:
             self._book.release(self._run.id, self._owner)
             return states.OPEN
         for entry in self._in(states.PLANNED):
@@ -309,17 +314,16 @@ class Executor:
             self._later(entry, found.code or "", found.text or "", **more)
             return
         if found.state == states.RUNNING:
-            more["running_at"] = entry.running_at or self._cloud.now()
+            more["running_at"] = entry.running_at or entry.requested_at
         else:
             more["ended_at"] = self._cloud.now()
         if found.state == states.CONFIRMED and entry.memory_mib is not None:
             # Short ones may end before Nova has told how far they are.
             more["bytes"] = max(self._copied.get(entry.id, 0), entry.memory_mib * 2**20)
-        entry = self._change(entry, found.state, found.code, found.text, **more)
-        if entry.state == states.CONFIRMED:
+        self._learn(entry, found.code, found.text)
+        self._change(entry, found.state, found.code, found.text, **more)
+        if found.state == states.CONFIRMED:
             self._patience = self._learnt_patience()
-        elif entry.state in (states.FAILED, states.ABORTED):
-            self._failed(entry)
 
     def _watch_time(self, entry: records.Entry, sight: base.Sight) -> None:
         """Look after a migration of which there is nothing new: progress, time, confirmation."""
@@ -376,21 +380,12 @@ class Executor:
         predicted_s = entry.predicted_s or self._patience.predict(entry.source, entry.memory_mib)
         return self._options.time_factor * predicted_s + self._options.time_extra_s
 
-    def _failed(self, entry: records.Entry) -> None:
-        """Draw the conclusions of a failure."""
-        kind = failures.KINDS[entry.code or "failed"]
-        if kind.learns:
+    def _learn(self, entry: records.Entry, code: str | None, text: str | None) -> None:
+        """Remember an instance that cannot be migrated, if that is what ``code`` says of it."""
+        if code is not None and code in failures.KINDS and failures.KINDS[code].learns:
             now = self._cloud.now()
-            self._book.learn(
-                self._run.cloud,
-                entry.instance,
-                entry.code or "",
-                entry.text or "",
-                now,
-                now + self._options.learnt_days * DAY_S,
-            )
-        if kind.stops or (entry.code == "in_error" and self._options.stop_on_error):
-            self.stop(f"{entry.key} {entry.code}: {entry.text}")
+            until = now + self._options.learnt_days * DAY_S
+            self._book.learn(self._run.cloud, entry.instance, code, text or code, now, until)
 
     # What must not go on
 
@@ -411,14 +406,20 @@ class Executor:
     def _break_circuit(self) -> None:
         """Stop after too many failures, and when the plan no longer fits the cloud."""
         options, now = self._options, self._cloud.now()
+        failed = self._failures()
+        for one in failed:
+            if failures.KINDS[one.code or "failed"].stops or (
+                one.code == "in_error" and options.stop_on_error
+            ):
+                self._break(f"{one.key} {one.code}: {one.text}")
         recent = [
             one
-            for one in self._failures()
+            for one in failed
             if failures.KINDS[one.code or "failed"].counts
             and now - (one.ended_at or now) <= options.breaker_window_s
         ]
         if len(recent) >= options.breaker_failures:
-            self.stop(
+            self._break(
                 f"{len(recent)} migrations failed within {options.breaker_window_s:.0f} s, the "
                 f"last one {recent[-1].key}: {recent[-1].text}"
             )
@@ -439,6 +440,11 @@ class Executor:
             for entry in self._in(states.PLANNED):
                 text = f"{len(misfits)} of {len(newest)} migrations no longer fit the cloud"
                 self._change(entry, states.SKIPPED, "drifted", text)
+
+    def _break(self, cause: str) -> None:
+        """Stop for good: going on with this plan would not be safe."""
+        self.stop(cause)
+        self._broken = True
 
     def _failures(self) -> list[records.Entry]:
         found = self._in(states.FAILED, states.ABORTED)
@@ -639,8 +645,8 @@ class Executor:
         if code is None:
             self._later(entry, "conflict" if error.status == 409 else "api", str(error))
             return
-        entry = self._change(entry, states.FAILED, code, str(error), ended_at=self._cloud.now())
-        self._failed(entry)
+        self._learn(entry, code, str(error))
+        self._change(entry, states.FAILED, code, str(error), ended_at=self._cloud.now())
 
     def _later(self, entry: records.Entry, code: str, text: str, **more: object) -> None:
         """Put a migration back that was asked for in vain; give it up after some attempts."""

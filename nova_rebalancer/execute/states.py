@@ -67,7 +67,7 @@ RUN_MEANING = {
     OPEN: "being carried out, or interrupted: apply with the same plan goes on",
     DONE: "every migration is confirmed",
     PARTLY: "ended by itself, and some migrations are not confirmed",
-    STOPPED: "ended early: by a person, by the circuit breaker or because the cloud had changed",
+    STOPPED: "ended early: by the circuit breaker, or because a person ended it with --stop",
 }
 
 

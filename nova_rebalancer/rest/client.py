@@ -44,7 +44,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
 class Refused(exceptions.CloudError):
-    """An answer that asking again will not change; ``status`` is HTTP's."""
+    """An answer that asking again will not change; ``status`` is HTTP's, 0 if nothing was sent."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
