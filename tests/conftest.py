@@ -2,6 +2,7 @@
 """Every run says which tests it left out and why; with --nothing-left-out it then fails."""
 
 import collections
+from collections.abc import Iterator
 from collections.abc import Sequence
 import importlib.util
 
@@ -15,6 +16,14 @@ backend.init_backend(backend.BackendType.THREADING)
 # A slow machine is no reason for a test to fail, and a failure must come again on the next run.
 hypothesis.settings.register_profile("nova-rebalancer", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("nova-rebalancer")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_journal_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the journal of whoever runs the tests out of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -64,15 +64,19 @@ class History(outcome.Lister):
                 journalled.clock(run.ended_at),
                 journalled.Counts(book.counts(run.id)),
                 run.goal,
-                run.before,
-                run.predicted,
-                run.after,
+                _rounded(run.before),
+                _rounded(run.predicted),
+                _rounded(run.after),
                 journalled.Text(run.cause),
             )
             for run in book.runs(parsed_args.cloud, parsed_args.limit)
         ]
         journalled.tell_if_none(self, rows, parsed_args.cloud)
         return COLUMNS, rows
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _positive(text: str) -> int:

@@ -54,23 +54,34 @@ def open_journal(caller: command.Command) -> "journal.Journal":
     InputError
         If a configuration file is missing or cannot be understood.
     """
+    from nova_rebalancer.store import journal
+
+    return journal.open(connection(caller.app_args.config_file))
+
+
+def connection(files: Sequence[str] | None) -> str | None:
+    """Read where the journal is from configuration files; None if they do not say.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or cannot be understood.
+    """
     from oslo_config import cfg
 
     from nova_rebalancer.conf import store
-    from nova_rebalancer.store import journal
 
     # Not by cmd.settings, which knows all options and so loads numpy: these commands are to answer
     # at once, and that is half of the time that they take.
     conf = cfg.ConfigOpts()
     conf.register_opts(store.OPTIONS, group=store.GROUP.name)
-    files = list(caller.app_args.config_file or [])
     try:
-        conf(args=[], project="nova-rebalancer", default_config_files=files)
-        url = conf.store.connection
+        conf(args=[], project="nova-rebalancer", default_config_files=list(files or []))
+        url: str | None = conf.store.connection
     except (cfg.Error, ValueError) as error:
         text = " ".join(str(error).split())
         raise exceptions.InputError(f"configuration: {text}") from None
-    return journal.open(url)
+    return url
 
 
 def tell_if_none(caller: command.Command, rows: Sequence[object], cloud: str | None) -> None:

@@ -4,6 +4,7 @@
 import argparse
 import io
 import json
+import time
 
 from cliff import app
 from cliff import commandmanager
@@ -14,6 +15,7 @@ from nova_rebalancer.cmd import plan
 from nova_rebalancer.cmd import settings
 from nova_rebalancer.cmd import snapshot
 from nova_rebalancer.rest import client
+from nova_rebalancer.store import journal
 from tests.unit.collect import emulator
 
 
@@ -64,6 +66,23 @@ def test_a_failed_reading_leaves_nothing(cloud, tmp_path):
         run(snapshot.Save, "--os-cloud", "here", str(tmp_path / "x"))
     assert not (tmp_path / "x").exists()
     assert not (tmp_path / "cache").exists()
+
+
+def test_learnt(cloud, tmp_path, monkeypatch):
+    """What the journal says cannot be migrated is left out of a plan, with the reason."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    name = next(iter(cloud.world.servers))
+    book, now = journal.open(None), time.time()
+    book.learn("here", name, "never", "it has a strange device", now, now + 60)
+    book.learn("elsewhere", name, "never", "of another cloud", now, now + 60)
+    output = tmp_path / "plan.json"
+    code, _, _ = run(plan.Plan, "--os-cloud", "here", "--output", str(output))
+    assert code in (0, 3)
+    made = json.loads(output.read_text())
+    assert made["options"]["learnt"] == {name: "it has a strange device"}
+    why = {one["instance"]: one["reason"] for one in made["excluded"]}[name]
+    assert why["code"] == "learnt"
+    assert "it has a strange device" in why["text"]
 
 
 def test_facts(cloud, tmp_path):
