@@ -4,8 +4,8 @@
 Fills a journal with a million migrations, most of them in runs of 50 on ten clouds and the rest in
 one large open run, and measures the commands that read it, each a process of its own, and what the
 executor asks it for.  The bar: ``nova-rebalance status`` in less than a second beyond the start of
-the interpreter.  The figures are medians of the runs in seconds; of a command first its wall time,
-then that less the interpreter's start.
+the interpreter.  The figures are seconds, and of commands medians: the wall time, the same less the
+interpreter's start, and the time of the processor, which tells a slow machine from a busy one.
 
 --url must be that of an empty database; without it SQLite in a temporary folder is measured.
 """
@@ -51,18 +51,20 @@ def main() -> int:
         # A percent sign or a dollar sign means something in a configuration file.
         settings.write_text(f"[store]\nconnection = {url.replace('$', '$$')}\n")
         book = journal.open(url)
+        print(f"{given.rows} migrations in {sa.make_url(url).render_as_string()}")
         began = time.monotonic()
         last = fill(url, given.rows)
-        print(f"{given.rows} migrations written in {time.monotonic() - began:.0f} s")
+        print(f"written in {time.monotonic() - began:.0f} s")
         print(f"load of the machine {os.getloadavg()[0]:.1f}, {os.cpu_count()} CPUs")
-        start = median(given.runs, [sys.executable, "-c", "pass"])
-        print(f"{'start of the interpreter':32} {start:7.3f}")
+        start, busy = median(given.runs, [sys.executable, "-c", "pass"])
+        print(f"{'start of the interpreter':32} {start:7.3f} {0:7.3f} {busy:7.3f}")
         wall = {}
         for words in (["status"], ["history"], ["show", last], ["show", last, "--changes"]):
             command = [str(PROGRAM), "--config-file", str(settings), *words]
-            wall[words[0]] = took = median(given.runs, command)
-            words = ["a run" if word == last else word for word in words]
-            print(f"{' '.join(words):32} {took:7.3f} {took - start:7.3f}")
+            wall[words[0]], busy = median(given.runs, command)
+            name = " ".join("a run" if word == last else word for word in words)
+            took = wall[words[0]]
+            print(f"{name:32} {took:7.3f} {took - start:7.3f} {busy:7.3f}")
         questions(book, last)
     met = wall["status"] - start < BAR_S
     print(
@@ -162,14 +164,17 @@ def write(engine: sa.Engine, batches: dict[str, list[dict[str, object]]]) -> Non
                 rows.clear()
 
 
-def median(runs: int, command: list[str]) -> float:
-    """Return the seconds that a command takes."""
-    took = []
+def median(runs: int, command: list[str]) -> tuple[float, float]:
+    """Return the seconds that a command takes, and those of the processor in it."""
+    took, busy = [], []
     for _ in range(runs):
-        began = time.monotonic()
+        began, before = time.monotonic(), os.times()
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         took.append(time.monotonic() - began)
-    return statistics.median(took)
+        after = os.times()
+        users = after.children_user - before.children_user
+        busy.append(users + after.children_system - before.children_system)
+    return statistics.median(took), statistics.median(busy)
 
 
 def questions(book: journal.Journal, run: str) -> None:

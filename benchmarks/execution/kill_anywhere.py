@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether ``nova-rebalance apply``, killed at any moment and started again, comes to the same end.
 
-Each run carries a plan out on a test cloud.  SIGKILL strikes at moments drawn by chance, at the
-start, at a line of progress, while it waits; then the same command is started again, until it
-ends.  Nova's own database has to show after each run that no migration is lost, none was asked
+Each run carries a plan out on a test cloud.  SIGKILL strikes at moments drawn by chance: at the
+start, when a request has just been written down, at a line of progress, while it waits.  Then the
+same command is started again, until it ends.  Nova's own database has to show after each run that no migration is lost, none was asked
 for twice, and that every server is where an unkilled run leaves it, at rest and charged there
 alone.  Exits with 1 if anything is otherwise.
 
@@ -12,10 +12,12 @@ What is done is kept in DIR/progress.json of the work folder: the same command g
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import json
 import pathlib
 import random
+import sqlite3
 import sys
 import time
 from typing import Any
@@ -76,35 +78,70 @@ class Result:
 
 
 class Killer:
-    """Draws the moments."""
+    """Draws the moments, some of them by what the journal says."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, home: process.Home, seed: int) -> None:
         self._chance = random.Random(seed)
+        self._journal = home.journal
 
     def strike(self, apply: process.Apply) -> str | None:
-        """Kill it at some moment; return what kind of moment, None if it ended before."""
-        kind = self._chance.choice(("start", "line", "line", "later"))
+        """Kill it at some moment; return how far it was, None if it ended before."""
+        kind = self._chance.choice(("start", "line", "asking", "asking", "later"))
         if kind == "start":
             # Most of it is Python's imports; then the journal is read and Nova asked.
-            ended = apply.end(self._chance.uniform(0.2, 6.0)) is not None
-        elif kind == "line":
-            # A line says that something has just been written down or was answered.
-            count = 0
-            for _ in range(self._chance.randint(1, 6)):
-                count = apply.wait_line(count, 30.0)
-            ended = (
-                apply.end(self._chance.choice((0.0, self._chance.uniform(0.0, 0.5)))) is not None
-            )
+            ended = apply.end(self._chance.uniform(0.2, 8.0)) is not None
+        elif kind == "asking":
+            # It is written down, and being asked for or just answered.
+            asked = self._wait_asked(apply, self._chance.randint(1, 3))
+            ended = not asked or apply.end(self._chance.uniform(0.0, 0.3)) is not None
         else:
-            ended = apply.end(self._chance.uniform(5.0, 15.0)) is not None
+            # The first line says that the cloud was read.
+            count = apply.wait_line(0, 60.0)
+            pause_s = self._chance.uniform(0.0, 20.0)
+            if kind == "line":
+                # A line says that something has just been written down or was answered.
+                for _ in range(self._chance.randint(1, 3)):
+                    count = apply.wait_line(count, 30.0)
+                pause_s = self._chance.choice((0.0, 0.2))
+            ended = apply.end(pause_s) is not None
         if ended:
             return None
         apply.kill()
-        return kind
+        return self._moment()
 
     def rest(self) -> float:
         """Seconds until it is started again: at once or when Nova has gone on meanwhile."""
         return self._chance.choice((0.0, 0.0, self._chance.uniform(0.0, 8.0)))
+
+    def _wait_asked(self, apply: process.Apply, count: int) -> bool:
+        """Wait until this process has written so many down; return whether it did so."""
+        query = "SELECT COUNT(*) FROM migrations WHERE requested_at >= ?"
+        while apply.end(0.005) is None:
+            ((asked,),) = self._rows(query, apply.began) or [(0,)]
+            if asked >= count:
+                return True
+        return False
+
+    def _moment(self) -> str:
+        """Return what the open run was at when it was killed."""
+        rows = self._rows(
+            "SELECT DISTINCT migrations.state FROM migrations JOIN runs ON runs.id = run"
+            " WHERE runs.open IS NOT NULL"
+        )
+        states = {state for (state,) in rows}
+        if "REQUESTED" in states:
+            return "while asking"
+        return "with some in flight" if states & {"RUNNING", "UNKNOWN"} else "with none in flight"
+
+    def _rows(self, query: str, *values: float) -> list[Any]:
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"{self._journal.as_uri()}?mode=ro", uri=True)
+            ) as book:
+                return book.execute(query, values).fetchall()
+        except sqlite3.OperationalError:
+            # It is not there yet.
+            return []
 
 
 def carry_out(home: process.Home, plan: Json, name: str, kills: int, killer: Killer) -> Result:
@@ -173,8 +210,8 @@ def again(plan: Json) -> Json:
 class Series:
     """Runs that can be interrupted between any two."""
 
-    def __init__(self, cloud: settings.Settings, folder: pathlib.Path, seed: int) -> None:
-        self.home = process.Home(cloud, folder)
+    def __init__(self, home: process.Home, seed: int) -> None:
+        self.home = home
         self._seed = seed
         self._file = self.home.folder / "progress.json"
         self.done: dict[str, Json] = {}
@@ -197,7 +234,7 @@ class Series:
             "others",
             flush=True,
         )
-        result = carry_out(self.home, plan, name, kills, Killer(seed))
+        result = carry_out(self.home, plan, name, kills, Killer(self.home, seed))
         result.say(name)
         self.done[name] = {**dataclasses.asdict(result), "plan": plan}
         self._file.write_text(json.dumps(self.done))
@@ -212,8 +249,7 @@ class Series:
 
 
 def measure(
-    cloud: settings.Settings,
-    folder: pathlib.Path,
+    home: process.Home,
     *,
     kills: int,
     runs: int,
@@ -225,7 +261,7 @@ def measure(
 
     With ``compare`` the first plan is carried out without kills before, and the end compared.
     """
-    series = Series(cloud, folder, seed)
+    series, cloud = Series(home, seed), home.cloud
     by_host = random.Random(seed)
     slow = {host: round(by_host.uniform(*SECONDS), 1) for host in cloud.hosts()}
     with ground.speed(cloud, lambda host: {"seconds": slow[host]}):
@@ -282,8 +318,7 @@ def main() -> None:
             ground.open_all(cloud)
             ground.level(cloud, HEADROOM_MIB)
         good = measure(
-            cloud,
-            arguments.work,
+            process.Home(cloud, arguments.work),
             kills=arguments.kills,
             runs=arguments.runs,
             migrations=arguments.migrations,

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from tests.cloud import configs
+from tests.cloud import facts as cloud_facts
 from tests.cloud import settings
 
 Json = dict[str, Any]
@@ -48,20 +49,37 @@ class Home:
     ----------
     options
         Of the section ``[execute]``, over ``QUICK``.
+    facts
+        Whether the commands know what an operator knows: cells of Nova and of the hosts.
     """
 
     def __init__(
-        self, cloud: settings.Settings, folder: pathlib.Path, options: Json | None = None
+        self,
+        cloud: settings.Settings,
+        folder: pathlib.Path,
+        options: Json | None = None,
+        *,
+        facts: bool = False,
     ) -> None:
         self.cloud = cloud
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._facts = self.folder / "facts.json" if facts else None
         self.configure(options or {})
         self.endpoints({})
+
+    @property
+    def journal(self) -> pathlib.Path:
+        """The file of the journal."""
+        return self.folder / "state" / "nova-rebalancer" / "journal.sqlite"
 
     def configure(self, options: Json) -> None:
         """Write the configuration file."""
         lines = [f"{name} = {value}" for name, value in {**QUICK, **options}.items()]
+        if self._facts is not None:
+            # JSON is YAML.
+            self._facts.write_text(json.dumps(cloud_facts.document(self.cloud)))
+            lines += ["[collect]", f"facts_file = {self._facts}"]
         (self.folder / "our.conf").write_text("\n".join(["[execute]", *lines, ""]))
 
     def endpoints(self, urls: dict[str, str]) -> None:
@@ -123,14 +141,17 @@ class Home:
             self.folder / "apply.log",
         )
 
+    def read(self, *command: str) -> list[Json]:
+        """The rows that a command lists."""
+        return list(json.loads(self.run(*command, "-f", "json")))
+
     def runs(self) -> list[Json]:
         """The journal's runs, the newest first."""
-        return list(json.loads(self.run("history", "-f", "json")))
+        return self.read("history")
 
     def entries(self, run: str | None = None) -> list[Json]:
         """A run's migrations as the journal has them; of the newest run if None."""
-        run = run or str(self.runs()[0]["run"])
-        return list(json.loads(self.run("show", run, "-f", "json")))
+        return self.read("show", run or str(self.runs()[0]["run"]))
 
 
 class Apply:

@@ -147,7 +147,6 @@ class PartReader(reader.Reader):
         nodes = frozenset(self._nodes(self._hosts))
         # Servers that are charged on the hosts, and are on none of them by Nova.
         self._elsewhere(now, _charged(now, nodes) - now.migrations.keys())
-        self._groups(now)
         self._topologies(now, self._earlier)
         self._finish(now)
         self._last(now, instance)
@@ -269,6 +268,7 @@ class PartReader(reader.Reader):
     def _finish(self, now: reading.Reading, doubtful: Iterable[str] = ()) -> None:
         self._catch_up(now, doubtful)
         self._settle(now)
+        self._groups(now)
         now.lacks = [one for one in now.lacks if one.what not in AGAIN]
         self._images(now, self._earlier)
         now.vnic_types = self._vnic_types(now)

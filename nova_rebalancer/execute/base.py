@@ -20,6 +20,10 @@ TYPES = {LIVE: "live-migration", COLD: "migration"}
 """What Nova calls the migration of each method (nova ``objects/fields.py``)."""
 
 
+LAST_LOOK_S = 5.0
+"""Seconds that may pass between writing down that a migration is asked for and asking."""
+
+
 class RefusedError(exceptions.CloudError):
     """The cloud has not done what was asked, and says so; ``status`` is HTTP's."""
 
@@ -119,7 +123,8 @@ class Cloud(Protocol):
     def kept(self, instance: str) -> str | None:
         """Say why an instance must stay where it is: a lock or its owner's wish; None if not.
 
-        One small request, for the last moment before a migration is asked for.
+        One small request, for the last moment before a migration is asked for; it takes
+        LAST_LOOK_S at most.
         """
 
     def progress(self, instance: str, record: int) -> Progress | None:

@@ -284,11 +284,13 @@ class Executor:
 
     def _observe(self) -> None:
         flying = self._flying()
+        # What is seen is judged as of before it was looked at: a request may arrive meanwhile.
+        now = self._cloud.now()
         for entry, sight in zip(flying, self._pool.map(self._look_at, flying), strict=True):
             if sight is not None:
                 self._since.pop((entry.id, "unseen"), None)
                 self._seen[entry.id] = sight
-                self._judge(entry, sight)
+                self._judge(entry, sight, now)
             elif (
                 self._for(entry, "unseen") > self._options.unknown_limit_s
                 and entry.state == states.RUNNING
@@ -302,10 +304,9 @@ class Executor:
             LOG.info("instance=%s cannot be looked at: %s", entry.instance, error)
             return None
 
-    def _judge(self, entry: records.Entry, sight: base.Sight) -> None:
-        found = verdict.judge(
-            entry, sight, self._cloud.user, self._cloud.now(), self._cloud.request_timeout_s
-        )
+    def _judge(self, entry: records.Entry, sight: base.Sight, now: float) -> None:
+        timeout_s = base.LAST_LOOK_S + self._cloud.request_timeout_s
+        found = verdict.judge(entry, sight, self._cloud.user, now, timeout_s)
         if found is None or found.state == entry.state:
             self._watch_time(entry, sight)
             return
@@ -539,22 +540,20 @@ class Executor:
             urgency[one.id] = max(tail_s, load["source", one.source], load["dest", one.dest])
         return urgency
 
-    def _last_facts(self, entry: records.Entry) -> tuple[base.Sight, facts.Snapshot | None]:
-        sight = self._cloud.sight(entry.instance)
-        if not sight.exists:
-            return sight, None
-        return sight, self._cloud.look(entry.instance, (entry.source, entry.dest))
+    def _last_facts(self, entry: records.Entry) -> tuple[facts.Snapshot, base.Sight]:
+        fresh = self._cloud.look(entry.instance, (entry.source, entry.dest))
+        return fresh, self._cloud.sight(entry.instance)
 
     def _judge_facts(
-        self, entry: records.Entry, look: "futures.Future[tuple[base.Sight, facts.Snapshot | None]]"
+        self, entry: records.Entry, look: "futures.Future[tuple[facts.Snapshot, base.Sight]]"
     ) -> records.Entry | None:
         """Judge the last look; if it is clean, write down what is meant and return that."""
         try:
-            sight, fresh = look.result()
+            fresh, sight = look.result()
         except exceptions.RebalancerError as error:
             self._wait_for(entry, "api", str(error))
             return None
-        if fresh is None:
+        if not sight.exists:
             self._change(entry, states.SKIPPED, "gone", "there is no such instance any more")
             return None
         found = check.last_look(

@@ -61,6 +61,9 @@ KINDS: Mapping[str, Kind] = {
     "aborted": Kind(
         "It was over its time limit, or a person ended the run, and we gave it up.", counts=True
     ),
+    "kept": Kind(
+        "It was locked or opted out in the moment it was asked for, and we gave it up.", bans=False
+    ),
     "aborted_by_others": Kind("Somebody else gave it up: left alone.", learns=True),
     "never": Kind("Nova does not migrate this instance at all.", learns=True),
     "forbidden": Kind("The account may not do that.", stops=True, bans=False),

@@ -69,6 +69,12 @@ class NovaCloud:
         self.user = str(ask.cloud.session.get_user_id())
         self.request_timeout_s = request_timeout_s
         self._ask = ask
+        self._quick = client.Client(
+            ask.cloud,
+            client.Limits(
+                self.at_once, attempts=1, timeout_s=base.LAST_LOOK_S, deadline_s=base.LAST_LOOK_S
+            ),
+        )
         self._look = look
         self._woken = woken
         self._version = ask.version("compute", VERSION, LEAST)
@@ -122,7 +128,7 @@ class NovaCloud:
 
     def kept(self, instance: str) -> str | None:
         """See ``base.Cloud``; Nova itself lets an administrator migrate what is locked."""
-        found = self._get(self._ask.renewed(), f"/servers/{instance}", (404,))
+        found = self._get(self._quick.renewed(), f"/servers/{instance}", (404,))
         server = {} if found is None else found["server"]
         if server.get("locked"):
             return f"{instance} is locked"

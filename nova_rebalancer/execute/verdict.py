@@ -146,7 +146,14 @@ def _by_record(
         if sight.status == "ERROR":
             return Verdict(states.FAILED, "in_error", _where(sight, record, why))
         code = "aborted" if entry.aborting else "aborted_by_others"
+        if entry.aborting and entry.code == "kept":
+            code = "kept"
         return Verdict(states.ABORTED, code, _where(sight, record, why))
+    if still and sight.host == entry.source and entry.code in SAID_BY_US:
+        # A source that was restarted ends what was running and forgets what was queued (nova
+        # compute/manager.py, _reset_live_migration).
+        text = _where(sight, record, why) + "; Nova does nothing with the instance any more"
+        return Verdict(states.FAILED, "failed", text)
     return _going_on(entry)
 
 

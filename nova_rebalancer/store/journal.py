@@ -345,19 +345,20 @@ class Journal:
     def latest(self, cloud: str | None = None) -> list[Run]:
         """Return for each cloud and region its open run, else the last one; without documents."""
         c = schema.RUNS.c
-        order = (sa.func.coalesce(c.open, 0).desc(), c.began_at.desc(), c.id.desc())
-        rank = sa.func.row_number().over(partition_by=(c.cloud, c.region), order_by=order)
-        ranked = sa.select(c.id, rank.label("place"))
+        newest = sa.select(c.cloud, c.region, sa.func.max(c.began_at).label("at"))
+        newest = newest.group_by(c.cloud, c.region)
         if cloud is not None:
-            ranked = ranked.where(c.cloud == cloud)
-        inner = ranked.subquery()
+            newest = newest.where(c.cloud == cloud)
+        n = newest.subquery().c
         query = (
             sa.select(*rows.RUN_COLUMNS)
-            .join(inner, inner.c.id == c.id)
-            .where(inner.c.place == 1)
-            .order_by(c.cloud, c.region)
+            .join_from(schema.RUNS, n.at.table, (c.cloud == n.cloud) & (c.region == n.region))
+            .where((c.open == 1) | (c.began_at == n.at))
+            .order_by(c.cloud, c.region, c.open.is_(None).desc(), c.id)
         )
-        return [rows.as_run(row) for row in self._data.all(query)]
+        # The open one comes last.
+        found = map(rows.as_run, self._data.all(query))
+        return list({(run.cloud, run.region): run for run in found}.values())
 
     def counts(self, run_id: str) -> dict[str, int]:
         """Return how many of a run's migrations are in each state."""

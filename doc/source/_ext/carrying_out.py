@@ -39,7 +39,7 @@ def edges() -> list[Edge]:
 def columns() -> dict[str, int]:
     """Return in which column each state is: one after the first state that leads to it.
 
-    A final state is right of all that lead to it.
+    A final state is right of all that lead to it, unless a migration comes to it at once.
     """
     found = {states.PLANNED: 0}
     waiting = [states.PLANNED]
@@ -50,7 +50,8 @@ def columns() -> dict[str, int]:
                 found[after] = found[before] + 1
                 waiting.append(after)
     for state in states.FINAL:
-        found[state] = 1 + max(found[a] for a, b in edges() if b == state)
+        if state not in states.TRANSITIONS[states.PLANNED]:
+            found[state] = 1 + max(found[a] for a, b in edges() if b == state)
     return found
 
 
@@ -233,7 +234,8 @@ class FailureCodes(Table):
                 follows.append("it is not sent to that destination again in this run")
             if kind.stops:
                 follows.append("the run stops at once")
-            yield f"``{code}``", kind.about, f"{'; '.join(follows) or 'nothing more'}."
+            text = "; ".join(follows) or "nothing more"
+            yield f"``{code}``", kind.about, f"{text[0].upper()}{text[1:]}."
 
 
 def _hosts(blames: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from tests.unit.cmd import journals
 
 
 def test_there_and_back(tmp_path, capsys):
-    """The tables are of the older revision then; the next start brings them forward, runs and all."""
+    """The tables are of the older revision then; the next start brings them forward, with all."""
     ids = journals.fill(tmp_path)
     settings = tmp_path / "rebalancer.conf"
     settings.write_text(f"[store]\nconnection = {journals.url(tmp_path)}\n")

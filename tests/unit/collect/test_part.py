@@ -300,6 +300,24 @@ def test_new_group(world):
         assert group.policy == "anti-affinity" and set(group.members) == {name, other}
 
 
+def test_member_that_is_made_meanwhile(world):
+    """A member that comes to a host after the group was read is known as one."""
+    name = the(world, "a")
+    world.group("anti-affinity", name)
+    before = whole(world)
+    made: list[str] = []
+
+    def boot(line: str, answer: Any) -> Any:
+        if "/os-aggregates" in line:
+            hints = {"group": [world.groups[0]["id"]]}
+            made.append(world.server("b", scheduler_hints=hints))
+            world.touch(made[0])
+        return answer
+
+    (group,) = look(world, before, name, ["a", "b"], boot).server_groups
+    assert set(group.members) == {name, *made}
+
+
 def test_deleted_group(world):
     """A group that was deleted binds nobody any more."""
     name = the(world, "a")

@@ -73,6 +73,9 @@ def foreign(instance: str, source: str, dest: str | None) -> clouds.Document:
     return {"running_migrations": [running]}
 
 
+LACK = {"what": "allocations", "reason": "changed while it was read"}
+
+
 def group(policy: str, *members: str) -> clouds.Document:
     """One server group."""
     return {"server_groups": [{"id": "g", "policy": policy, "members": [*members]}]}
@@ -96,6 +99,8 @@ def group(policy: str, *members: str) -> clouds.Document:
         (small({"status": "SHUTOFF"}), "status", False),
         (small({"status": "ERROR"}), "status", False),
         (small({"allowed_hosts": ["a", "c"]}), "allowed_hosts", False),
+        (small(missing=[{**LACK, "hosts": ["b"]}]), "not_read", True),
+        (small(missing=[{**LACK, "hosts": ["c"]}]), None, False),
         (small(**group("anti-affinity", "i", "j")), "group", True),
         (small(**group("anti-affinity", "i", "k")), None, False),
         (small(**group("affinity", "i", "k")), "affinity", False),

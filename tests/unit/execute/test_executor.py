@@ -258,7 +258,7 @@ def test_whole_plan():
         assert all(found[key].ended_at <= one.requested_at for key in one.depends_on)
 
 
-@hypothesis.settings(max_examples=30)
+@hypothesis.settings(max_examples=20)
 @hypothesis.given(st.lists(st.integers(0, 40), max_size=12))
 def test_killed_anywhere(ends):
     """Killed between any two writes it comes to the same end, and asks for nothing twice."""
@@ -268,7 +268,7 @@ def test_killed_anywhere(ends):
     assert len(scene.cloud.asked) == len(set(scene.cloud.asked)) == len(scene.plan["migrations"])
 
 
-@hypothesis.settings(max_examples=30)
+@hypothesis.settings(max_examples=20)
 @hypothesis.given(
     st.dictionaries(st.integers(0, 15), st.booleans(), max_size=3),
     st.lists(st.integers(0, 40), max_size=6),
@@ -281,7 +281,7 @@ def test_lost_answers(lost, ends):
     assert scene.states() == {states.CONFIRMED}
 
 
-@hypothesis.settings(max_examples=30)
+@hypothesis.settings(max_examples=20)
 @hypothesis.given(
     st.dictionaries(
         st.integers(0, 11), st.sampled_from(["error", "failed", "cancelled"]), max_size=4

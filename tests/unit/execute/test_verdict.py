@@ -417,3 +417,22 @@ def test_time_alone_ends_nothing(entry, seen):
     """Waiting changes one verdict only: that a request was not sent."""
     early, late = judge(entry, seen, SOON), judge(entry, seen, LATE)
     assert early == late or (early is None and late.state == states.PLANNED)
+
+
+@pytest.mark.parametrize("status", ["accepted", "queued", "preparing", "running"])
+def test_forgotten(status):
+    """A record that stays open while the instance is left alone means failure, after the limit."""
+    seen = sight(seen=(record(status),))
+    assert told(entries.entry(), seen) == (states.RUNNING, None)
+    late = entries.entry(state=states.UNKNOWN, code="time_limit")
+    assert told(late, seen) == (states.FAILED, "failed")
+    busy = sight(task_state="migrating", seen=(record(status),))
+    assert told(late, busy) == (states.UNKNOWN, "time_limit")
+
+
+def test_given_up_for_its_owner():
+    """What was given up because of a lock that came late is told from what took too long."""
+    seen = sight(seen=(record("cancelled"),))
+    kept = entries.entry(aborting=True, code="kept")
+    assert told(kept, seen) == (states.ABORTED, "kept")
+    assert told(entries.entry(aborting=True), seen) == (states.ABORTED, "aborted")

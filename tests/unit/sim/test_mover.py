@@ -139,6 +139,17 @@ def test_says_no_as_nova_does():
         assert caught.value.status == status
 
 
+def test_kept():
+    """What is locked, or whose owner says so, is kept; what is not there, or free, is not."""
+    made = moves(
+        clouds.instance("free", "a", 1),
+        clouds.instance("locked", "a", 1, locked=True),
+        clouds.instance("out", "b", 1, tags=("nova-rebalancer:stay",)),
+    )
+    assert made.kept("locked") and made.kept("out")
+    assert made.kept("free") is None and made.kept("nobody") is None
+
+
 def test_looks_at_what_was_asked_for():
     """A look shows the hosts, what is on them, who else is in a group, and what runs there."""
     group = facts.ServerGroup("g", "anti-affinity", ("v", "w", "x"))
@@ -186,4 +197,4 @@ def test_who_watches_is_waited_for():
     made.wait(1.5)
     made.wait(2.0)
     assert waited == [1.5, 2.0]
-    assert mover.at_once(10.0) is None
+    assert mover.instantly(10.0) is None
