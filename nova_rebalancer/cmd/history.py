@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from nova_rebalancer.cmd import journalled
-from nova_rebalancer.cmd import outcome
 
 COLUMNS = (
     "run",
@@ -24,7 +23,7 @@ COLUMNS = (
 )
 
 
-class History(outcome.Lister):
+class History(journalled.Lister):
     """List runs, the newest first.
 
     The journal is read, and no cloud is asked. "before" is the value of the goal when the run
