@@ -130,6 +130,16 @@ def wander(
     return _document(source, start, found, seed)
 
 
+def strangers(source: Source) -> set[str]:
+    """Return the instances on hosts that their rules would not let them come back to."""
+    start = state.build(source.snapshot)
+    return {
+        name
+        for v, name in enumerate(start.instances)
+        if not start.allowed[start.eligibility_of[v], start.host_of[v]]
+    }
+
+
 def towards(source: Source, ends: Mapping[str, str], seconds: float | None = None) -> Json:
     """Make a plan that brings instances to the service hosts of ``ends``.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nova_rebalancer.cmd import journalled
+from nova_rebalancer.cmd import outcome
 
 COLUMNS = (
     "run",
@@ -23,7 +24,7 @@ COLUMNS = (
 )
 
 
-class History(journalled.Lister):
+class History(outcome.Lister):
     """List runs, the newest first.
 
     The journal is read, and no cloud is asked. "before" is the value of the goal when the run

@@ -11,7 +11,6 @@ from cliff import columns
 from cliff import command
 
 from nova_rebalancer import exceptions
-from nova_rebalancer.cmd import outcome
 
 if TYPE_CHECKING:
     from nova_rebalancer.store import journal
@@ -34,18 +33,6 @@ class Text(columns.FormattableColumn[str | None]):
     def human_readable(self) -> str:
         line = " ".join((self._value or "").split())
         return line if len(line) <= TEXT_SHOWN else f"{line[: TEXT_SHOWN - 1]}…"
-
-
-class Lister(outcome.Lister):
-    """A list out of the journal, which is there at once."""
-
-    def get_epilog(self) -> str:
-        """Return our own one.
-
-        cliff reads what is installed on the whole machine before, in case that the command is
-        another package's: a fifth of the time that such a command takes.
-        """
-        return self._epilog or ""
 
 
 def add_cloud(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,14 @@ class Command(command.Command):
 
     exit_code = 0
 
+    def get_epilog(self) -> str:
+        """Return our own one.
+
+        cliff reads what is installed on the whole machine before, in case that the command is
+        another package's: a fifth of the time that a quick command takes.
+        """
+        return self._epilog or ""
+
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Run, and answer with our exit code unless cliff has one."""
         return super().run(parsed_args) or self.exit_code

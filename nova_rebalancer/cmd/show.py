@@ -7,6 +7,7 @@ from typing import Any
 from typing import TYPE_CHECKING
 
 from nova_rebalancer.cmd import journalled
+from nova_rebalancer.cmd import outcome
 
 if TYPE_CHECKING:
     from nova_rebalancer.store import journal
@@ -35,7 +36,7 @@ MORE = (
 CHANGES = ("at", "id", "instance", "before", "after", "code", "why")
 
 
-class Show(journalled.Lister):
+class Show(outcome.Lister):
     """Show a run: what it is, and its migrations in the order of the plan.
 
     The journal is read, and no cloud is asked. The lines above the table are about the run; for

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nova_rebalancer.cmd import journalled
+from nova_rebalancer.cmd import outcome
 
 COLUMNS = (
     "cloud",
@@ -20,7 +21,7 @@ COLUMNS = (
 )
 
 
-class Status(journalled.Lister):
+class Status(outcome.Lister):
     """Show the open run of each cloud, or else the last one.
 
     The journal is read, and no cloud is asked. A run in state OPEN is being carried out if its

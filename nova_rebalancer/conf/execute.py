@@ -113,8 +113,8 @@ two migrations at once can break it (Nova bug 1821755).
         help="""
 Seconds of downtime that migrations may cost one instance in 24 hours.
 
-A live migration counts as ``live_downtime_s``, a cold one as the time it
-takes. An instance whose budget is spent is skipped.
+A live migration counts as ``live_downtime_s``; what is migrated cold is off
+anyway. An instance whose budget is spent is skipped.
 """,
     ),
     cfg.FloatOpt(

@@ -625,16 +625,14 @@ class Executor:
         seen = self._book.moved_since(
             self._run.cloud, [entry.instance], self._cloud.now() - DAY_S
         ).get(entry.instance, [])
-        predicted_s = self._patience.predict(entry.source, entry.memory_mib)
-        costs = [
-            options.live_downtime_s if method == base.LIVE else seconds
-            for method, seconds in [*seen, (entry.method, predicted_s)]
-        ]
-        if sum(costs) <= options.downtime_budget_s:
+        # What is migrated cold is off anyway.
+        live = sum(method == base.LIVE for method, _ in [*seen, (entry.method, 0.0)])
+        cost_s = live * options.live_downtime_s
+        if cost_s <= options.downtime_budget_s:
             return True
         text = (
             f"{entry.instance} was moved {len(seen)} times in 24 hours; one more would cost "
-            f"{sum(costs):.1f} s of downtime, {options.downtime_budget_s:.1f} s are allowed"
+            f"{cost_s:.1f} s of downtime, {options.downtime_budget_s:.1f} s are allowed"
         )
         self._change(entry, states.SKIPPED, "downtime_budget", text)
         return False

@@ -401,9 +401,7 @@ class Judge:
                     yield f"limit per {what}: {count} at a time, {host} (limit {limit})"
 
     def _dependencies(self, look: Look) -> Iterable[str]:
-        yield from dependency_violations(
-            self._planned, look, self._report.known, self._limits.user
-        )
+        yield from dependency_violations(self._planned, look, self._report.known, self._limits.user)
 
 
 def dependency_violations(

@@ -175,4 +175,4 @@ def test_what_depends_on_a_failure(home: process.Home, booted: dict[str, str]) -
 
 def test_killed_anywhere(home: process.Home) -> None:
     """Killed five times and started again, the program loses nothing and asks for nothing twice."""
-    assert kill_anywhere.measure(home, kills=5, runs=1, migrations=10, seed=5, compare=False)
+    assert kill_anywhere.measure(home, kills=5, runs=1, migrations=12, seed=5, compare=False)
