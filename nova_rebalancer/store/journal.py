@@ -279,12 +279,16 @@ class Journal:
     def note(self, entry: Entry, owner: str, now: float, **fields: Any) -> Entry:
         """Write ``fields`` of a migration down that change without its state.
 
+        A ``code`` and ``text`` say what it waits for.
+
         Raises
         ------
         LostError
             As ``change`` does.
         """
         values = rows.checked(fields)
+        if "text" in values:
+            values["text"] = rows.plain(values["text"])
 
         def work(connection: sa.Connection) -> None:
             rows.beat(connection, entry.run, owner, now)

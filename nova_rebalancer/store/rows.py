@@ -18,7 +18,7 @@ TEXT_LIMIT = 65536
 """Of a message, in characters; the rest of a longer one is cut off."""
 
 _GIVEN = tuple(field.name for field in dataclasses.fields(records.New))
-_FIXED = {*_GIVEN, "id", "run"} - {"predicted_s", "memory_mib"}
+_FIXED = {*_GIVEN, "id", "run"} - {"predicted_s", "memory_mib", "code", "text"}
 _CHANGEABLE = {field.name for field in dataclasses.fields(records.Entry)} - _FIXED
 RUN_COLUMNS = tuple(
     getattr(schema.RUNS.c, field.name)

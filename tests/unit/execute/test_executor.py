@@ -402,6 +402,52 @@ def test_locked_meanwhile():
     assert (found.state, found.code, found.attempts) == (states.SKIPPED, "locked", 0)
 
 
+class Busy(Trouble):
+    """A cloud in which Nova is busy with one instance, for so many seconds."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__()
+        self._name, self._until = name, self.now() + seconds
+        self._task("powering-off")
+
+    def wait(self, seconds: float) -> None:
+        super().wait(seconds)
+        if self.now() > self._until:
+            self._task(None)
+
+    def _task(self, state: str | None) -> None:
+        before = self.sim._instances[self._name]
+        self.sim._instances[self._name] = dataclasses.replace(before, task_state=state)
+
+
+def test_waits():
+    """What will pass is waited for, and the journal says for what; then it goes on."""
+    one = first()
+    scene = Scene(Busy(one["instance"], 20.0))
+    waits = []
+
+    class View(executor.View):
+        def tick(self, entries: Sequence[records.Entry]) -> None:
+            waits.extend(e.code for e in entries if e.key == one["id"] and e.state == "PLANNED")
+
+    work = executor.Executor(
+        scene.cloud, scene.book, scene.run, OWNER, scene.snapshot,
+        stage.settings(scene.plan, "plan"), scene.options, View(),
+    )  # fmt: skip
+    assert work.carry_out() == states.DONE
+    assert "task_state" in waits
+
+
+def test_waits_in_vain():
+    """What does not pass is skipped after some time, with what it waited for."""
+    one = first()
+    scene = Scene(Busy(one["instance"], 1e6))
+    assert scene.carry_out() == states.PARTLY
+    found = scene.entries()[one["id"]]
+    assert (found.state, found.code) == (states.SKIPPED, "task_state")
+    assert "waited" in found.text
+
+
 def test_downtime_budget():
     """An instance that was moved too often in a day stays where it is."""
     one = first()
