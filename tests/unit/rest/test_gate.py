@@ -196,4 +196,4 @@ def test_rate():
         thread.start()
     for thread in pool:
         thread.join(5.0)
-    assert 0.19 <= time.monotonic() - began < 1.0
+    assert 0.19 <= time.monotonic() - began < 10.0
