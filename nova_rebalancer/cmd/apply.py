@@ -105,7 +105,7 @@ class Apply(outcome.Command):
             print("nothing to do: the plan has no migrations", file=self.app.stdout)
             return 0
         me = owner.me()
-        run = self._resumed(place, plan, me)
+        run = self._resumed(place, plan, me, parsed_args.stop)
         if run is None:
             if expired:
                 raise exceptions.InputError(f"{name}: {expired}")
@@ -140,11 +140,11 @@ class Apply(outcome.Command):
             place.options,
             view,
             replan,
-            end_only=parsed_args.stop or expired is not None,
+            end_only="ended by --stop" if parsed_args.stop else expired,
         )
         if expired and not parsed_args.stop:
             view.say(f"nothing more is started: {expired}")
-        with contextlib.closing(view), _interruptible(work, view):
+        with contextlib.closing(view), _interruptible(work, view, place.wake):
             end = work.carry_out()
         return self._conclude(place, run, me, end, goal, work.stopped)
 
@@ -155,12 +155,25 @@ class Apply(outcome.Command):
         whole_s = max((one["end_s"] for one in plan["migrations"]), default=0.0)
         return given if given is not None else max(1.0, whole_s / REPLAY_S)
 
-    def _resumed(self, place: "stage.Stage", plan: dict[str, Any], me: str) -> "records.Run | None":
+    def _resumed(
+        self, place: "stage.Stage", plan: dict[str, Any], me: str, stop: bool
+    ) -> "records.Run | None":
         """Take over the open run of this plan, None if there is none."""
         run = place.book.interrupted(place.facts.cloud, place.facts.region)
         if run is None or run.plan != plan["id"]:
             # Another plan's run is refused by the journal, with what to do.
             return None
+        if run.document["migrations"] != plan["migrations"]:
+            raise exceptions.InputError(
+                f"run {run.id} of plan {plan['id']} is open, and this plan has the same id but "
+                "other migrations: go on with the plan as it was, or end the run with it and --stop"
+            )
+        there = {one.id for one in place.facts.instances}
+        if there.isdisjoint(one["instance"] for one in plan["migrations"]) and not stop:
+            raise exceptions.InputError(
+                f"run {run.id}: none of its instances is on cloud {place.facts.cloud} now; is it "
+                "the same cloud? (--stop ends the run all the same)"
+            )
         run = place.book.take(run.id, me, place.cloud.now())
         counts = place.book.counts(run.id)
         flying = sum(counts.get(state, 0) for state in ("REQUESTED", "RUNNING", "UNKNOWN"))
@@ -206,16 +219,19 @@ class Apply(outcome.Command):
         from nova_rebalancer.execute import states
         from nova_rebalancer.model import state
 
-        after = None
-        try:
-            after = goal.evaluate(state.build(place.fresh()[0])).value
-        except exceptions.RebalancerError as error:
-            LOG.warning("what was gained cannot be told: %s", error)
-        if end != states.OPEN:
-            place.book.end(run.id, me, place.cloud.now(), end, cause, after)
         counts = place.book.counts(run.id)
         total = sum(counts.values())
-        parts = [f"{counts.get('CONFIRMED', 0)} of {_migrations(total)} confirmed"]
+        done = f"{counts.get(states.CONFIRMED, 0)} of {_migrations(total)} confirmed"
+        after = None
+        if end != states.OPEN:
+            try:
+                after = goal.evaluate(state.build(place.fresh()[0])).value
+            except (exceptions.RebalancerError, KeyboardInterrupt) as error:
+                LOG.warning("what was gained cannot be told: %s", error or "interrupted")
+            if end == states.PARTLY:
+                cause = done
+            place.book.end(run.id, me, place.cloud.now(), end, cause, after)
+        parts = [done]
         left = counts.get(states.SKIPPED, 0) + counts.get(states.PLANNED, 0)
         words = {states.FAILED: "failed", states.ABORTED: "aborted", states.UNKNOWN: "unknown"}
         parts += [f"{counts[one]} {word}" for one, word in words.items() if counts.get(one)]
@@ -226,7 +242,7 @@ class Apply(outcome.Command):
             parts.append(f"run {run.id}")
         else:
             parts.append(f"{place.cloud.now() - run.began_at:.0f} s of simulated time")
-        if cause is not None:
+        if cause is not None and end != states.PARTLY:
             print(f"stopped: {cause}", file=self.app.stderr)
         if end == states.OPEN and not place.simulated:
             print(
@@ -324,12 +340,17 @@ def _replanner(
                 "banned_hosts": tuple(sorted((set(given.get("banned_hosts", ())) & here) | bad)),
                 "bans": {one: hosts for one, hosts in bans.items() if one in there and hosts},
                 "pins": {
-                    one: hosts for one, hosts in given.get("pins", {}).items() if one in there
+                    one: tuple(sorted(set(hosts) & here))
+                    for one, hosts in given.get("pins", {}).items()
+                    if one in there
                 },
                 "learnt": {one: text for one, text in stuck.items() if one in there},
             }
         )
-        made = controller.run(facts, sha256, options, plan_base.Watch())
+        try:
+            made = controller.run(facts, sha256, options, plan_base.Watch())
+        except (TypeError, ValueError) as error:
+            raise exceptions.InputError(f"the plan's options: {error}") from None
         now = datetime.datetime.now(datetime.UTC)
         written = plan_document.document(made, plan["id"], now, 0.0, {})
         found = stage.entries(written["migrations"], facts, asked.revision)
@@ -339,7 +360,9 @@ def _replanner(
 
 
 @contextlib.contextmanager
-def _interruptible(work: "executor.Executor", view: "watching.Lines") -> Iterator[None]:
+def _interruptible(
+    work: "executor.Executor", view: "watching.Lines", wake: Callable[[], None]
+) -> Iterator[None]:
     """Make the first Ctrl-C stop gently and the second abort; the third one ends the program."""
     before = signal.getsignal(signal.SIGINT)
 
@@ -347,6 +370,7 @@ def _interruptible(work: "executor.Executor", view: "watching.Lines") -> Iterato
         # Nothing is written here: this may be in the middle of writing.
         view.presses += 1
         work.stop("interrupted")
+        wake()
         if view.presses > 1:
             work.abort()
             signal.signal(signal.SIGINT, before)

@@ -73,10 +73,12 @@ class Show(outcome.Lister):
             width = max(len(name) for name, _ in head)
             for name, value in head:
                 print(f"{name:{width}}  {value}", file=self.app.stdout)
+        # Changes first: what is planned again meanwhile comes in both or in the second alone.
+        changes = book.changes(run.id) if parsed_args.changes else []
         entries = book.entries(run.id)
         if parsed_args.changes:
             by_id = {entry.id: entry for entry in entries}
-            return CHANGES, [_change(one, by_id[one.entry]) for one in book.changes(run.id)]
+            return CHANGES, [_change(one, by_id[one.entry]) for one in changes]
         columns = COLUMNS if parsed_args.formatter == "table" else (*COLUMNS, *MORE)
         now = time.time()
         return columns, [_row(entry, columns, now) for entry in entries]

@@ -43,6 +43,8 @@ class Stage:
         Reads everything again.
     options
         How carefully it is carried out.
+    wake
+        Ends the waiting for the next look; safe in a signal handler.
     simulated
         Whether time is.
     """
@@ -52,7 +54,12 @@ class Stage:
     book: "journal.Journal"
     fresh: "Callable[[], tuple[cloud.Snapshot, str]]"
     options: "executor.Options"
+    wake: Callable[[], None]
     simulated: bool = False
+
+
+def nothing() -> None:
+    """Wake nobody."""
 
 
 def read_plan(name: str) -> dict[str, Any]:
@@ -205,6 +212,7 @@ def demo(plan: Mapping[str, Any], name: str, speed: float | None) -> Stage:
             overhead_s=DEMO_OVERHEAD_S,
             downtime_budget_s=1e9,
         ),
+        nothing,
         simulated=True,
     )
 
@@ -229,6 +237,7 @@ def live(
 
     if plan["options"].get("demo") is not None:
         raise exceptions.UsageError(f"{name}: this plan is for the demo cloud: add --demo")
+    _refuse_unsound(plan, name)
     # What is not there yet is made before anything is asked.
     book = journal.open(conf.store.connection)
     file = given.facts or conf.collect.facts_file
@@ -253,13 +262,45 @@ def live(
         parts = part.Parts(ask, again, told)
         return again.snapshot, again.sha256
 
+    woken = threading.Event()
     return Stage(
-        nova.NovaCloud(ask, look, conf.execute.request_timeout_s, threading.Event()),
+        nova.NovaCloud(ask, look, conf.execute.request_timeout_s, woken),
         facts,
         book,
         fresh,
         careful(conf),
+        woken.set,
     )
+
+
+def _refuse_unsound(plan: Mapping[str, Any], name: str) -> None:
+    """Refuse a plan whose migrations can never all be carried out, whatever the cloud is like."""
+    before: dict[str, set[str]] = {}
+    last: dict[str, str] = {}
+    for i, one in enumerate(plan["migrations"]):
+        where, key = f"{name}: migrations[{i}]", one["id"]
+        if key in before:
+            raise exceptions.InputError(f'{where}.id: two migrations have the id "{key}"')
+        unknown = set(one["depends_on"]) - before.keys()
+        if unknown:
+            raise exceptions.InputError(
+                f'{where}.depends_on: no migration before it has the id "{min(unknown)}"'
+            )
+        if one["source"] == one["dest"]:
+            raise exceptions.InputError(f"{where}: source and dest are both {one['dest']}")
+        waits_for = set(one["depends_on"]).union(*(before[other] for other in one["depends_on"]))
+        earlier = last.get(one["instance"])
+        if earlier is not None and earlier not in waits_for:
+            raise exceptions.InputError(
+                f"{where}.depends_on: {one['instance']} moves twice, so {key} has to wait for "
+                f"{earlier}"
+            )
+        before[key], last[one["instance"]] = waits_for, key
+    if len(plan["migrations"]) > plan["max_migrations"]:
+        raise exceptions.InputError(
+            f"{name}: {len(plan['migrations'])} migrations, and max_migrations is "
+            f"{plan['max_migrations']}"
+        )
 
 
 def careful(conf: Any) -> "executor.Options":

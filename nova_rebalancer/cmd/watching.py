@@ -106,6 +106,10 @@ class Lines(executor.View):
         else:
             self.say(f"{text}: {entry.text or entry.code}")
 
+    def waits(self, entry: records.Entry, text: str) -> None:
+        """Say what it waits for."""
+        self.say(f"waiting   {entry.key} {self.label(entry)}: {text}")
+
     def tick(self, entries: Sequence[records.Entry]) -> None:
         """Learn of migrations that were planned again, and answer Ctrl-C."""
         self._states.update((one.id, one.state) for one in entries)

@@ -21,7 +21,8 @@ TYPES = {LIVE: "live-migration", COLD: "migration"}
 
 
 LAST_LOOK_S = 5.0
-"""Seconds that may pass between writing down that a migration is asked for and asking."""
+"""Most seconds for each of three steps after it was written down that a migration is asked for:
+waiting for a free thread, the very last look, and logging in before the request is sent."""
 
 
 class RefusedError(exceptions.CloudError):

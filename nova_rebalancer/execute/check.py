@@ -89,9 +89,11 @@ def _foreign(
     """Yield to whoever else migrates from or to one of the hosts: a person, a recovery service."""
     own = {one.instance for one in flying}
     names = {host.id: host.service_host for host in ends}
+    # One that waits to be confirmed, or that Nova has forgotten, is charged and does no harm.
+    idle = {one.id for one in facts.instances if one.task_state is None}
     for one in facts.running_migrations:
         shared = names.keys() & {one.source, one.dest}
-        if shared and one.instance not in own:
+        if shared and one.instance not in own | idle:
             name = names[min(shared)]
             text = f"somebody else migrates {one.instance} from or to {name} ({one.type})"
             return Finding("foreign", text, passing=True)

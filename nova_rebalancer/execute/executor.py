@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import logging
 from typing import Any
+from typing import TypeVar
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.execute import base
@@ -30,10 +31,18 @@ from nova_rebalancer.store import records
 
 LOG = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 HOUR_S, DAY_S = 3600.0, 86400.0
 
 BEAT_S = 10.0
 """How often the owner of a run says that it lives; the journal takes it for dead after a minute."""
+
+API = "api"
+"""What a migration waits for while the cloud does not answer."""
+
+ABORT_AGAIN_S = 60.0
+"""An abort that Nova accepted may be lost on its way to the compute: then it is asked for again."""
 
 ABORT, FORCE, WAIT = "abort", "force_complete", "wait"
 
@@ -114,6 +123,9 @@ class View:
     def progress(self, entry: records.Entry, done: base.Progress) -> None:
         """Take how far a running migration is."""
 
+    def waits(self, entry: records.Entry, text: str) -> None:
+        """Take that a migration waits for something that may pass."""
+
     def tick(self, entries: Sequence[records.Entry]) -> None:
         """Take all migrations of the run, each time before it waits."""
 
@@ -141,8 +153,7 @@ class Executor:
     replan
         Plans what is left again; None: what does not fit any more is left out.
     end_only
-        Whether to start nothing, wait for what is in flight, and end the run whatever stays
-        unknown.
+        Why to start nothing, wait for what is in flight, and end the run whatever stays unknown.
     """
 
     def __init__(
@@ -156,7 +167,7 @@ class Executor:
         options: Options,
         view: View,
         replan: Callable[[Again], Replanned | None] | None = None,
-        end_only: bool = False,
+        end_only: str | None = None,
     ) -> None:
         self._cloud = cloud
         self._book = book
@@ -175,11 +186,11 @@ class Executor:
         self._copied: dict[int, int] = {}
         """Bytes, by the journal's id."""
         self._beaten = 0.0
-        self._aborted: set[int] = set()
-        """Migrations that Nova was asked to give up."""
-        self._stopped = "ended by --stop" if end_only else None
+        self._aborted: dict[int, float] = {}
+        """When Nova was asked to give migrations up."""
+        self._stopped = end_only
         self._aborting = False
-        self._ends_here = end_only
+        self._ends_here = end_only is not None
         self._broken = False
         self._pool = futures.ThreadPoolExecutor(cloud.at_once) if cloud.at_once > 1 else _OneByOne()
 
@@ -217,8 +228,9 @@ class Executor:
             while True:
                 self._beat()
                 self._observe()
-                self._skip_dependents()
-                self._break_circuit()
+                if self._stopped is None:
+                    self._skip_dependents()
+                    self._break_circuit()
                 if self._stopped is not None:
                     self._give_up()
                 else:
@@ -237,10 +249,23 @@ class Executor:
             self._book.beat(self._run.id, self._owner, now)
             self._beaten = now
 
+    def _wait(self, answer: "futures.Future[T]") -> T:
+        """Wait for an answer, and tell meanwhile that this process lives."""
+        while True:
+            try:
+                return answer.result(BEAT_S)
+            except futures.TimeoutError:
+                if answer.done():
+                    raise
+                self._beat()
+
     def _adopt(self) -> None:
         """Take over what an earlier process had asked for: nobody knows whether it was heard."""
         for entry in self._in(states.REQUESTED):
             self._change(entry, states.UNKNOWN, "restart", "the program ended while it was asked")
+        for entry in self._in(states.RUNNING):
+            # When it ended nobody may have looked, so it tells nothing of how long they take.
+            self._note(entry, running_at=None)
 
     def _still(self) -> bool:
         """Whether nothing will happen any more by waiting."""
@@ -249,13 +274,12 @@ class Executor:
             return False
         if self._stopped is not None:
             return True
-        waiting = {one.key for one in flying}
-        # Dependencies come before what depends on them.
-        for entry in self._in(states.PLANNED):
-            if waiting.isdisjoint(entry.depends_on):
-                return False
-            waiting.add(entry.key)
-        return True
+        return not self._can_still_start()
+
+    def _can_still_start(self) -> bool:
+        """Whether some migration waits for nothing but what is confirmed."""
+        confirmed = {one.key for one in self._in(states.CONFIRMED)}
+        return any(confirmed.issuperset(one.depends_on) for one in self._in(states.PLANNED))
 
     def _given_up(self, entry: records.Entry) -> bool:
         """Whether an unknown migration has been waited for long enough."""
@@ -286,7 +310,9 @@ class Executor:
         flying = self._flying()
         # What is seen is judged as of before it was looked at: a request may arrive meanwhile.
         now = self._cloud.now()
-        for entry, sight in zip(flying, self._pool.map(self._look_at, flying), strict=True):
+        looks = [self._pool.submit(self._look_at, entry) for entry in flying]
+        for entry, look in zip(flying, looks, strict=True):
+            sight = self._wait(look)
             if sight is not None:
                 self._since.pop((entry.id, "unseen"), None)
                 self._seen[entry.id] = sight
@@ -305,7 +331,7 @@ class Executor:
             return None
 
     def _judge(self, entry: records.Entry, sight: base.Sight, now: float) -> None:
-        timeout_s = base.LAST_LOOK_S + self._cloud.request_timeout_s
+        timeout_s = 3 * base.LAST_LOOK_S + self._cloud.request_timeout_s
         found = verdict.judge(entry, sight, self._cloud.user, now, timeout_s)
         if found is None or found.state == entry.state:
             self._watch_time(entry, sight)
@@ -314,13 +340,9 @@ class Executor:
         if found.state == states.PLANNED:
             self._later(entry, found.code or "", found.text or "", **more)
             return
-        if found.state == states.RUNNING:
-            more["running_at"] = entry.running_at or entry.requested_at
-        else:
+        if found.state != states.RUNNING:
             more["ended_at"] = self._cloud.now()
-        if found.state == states.CONFIRMED and entry.memory_mib is not None:
-            # Short ones may end before Nova has told how far they are.
-            more["bytes"] = max(self._copied.get(entry.id, 0), entry.memory_mib * 2**20)
+            more["bytes"] = self._copied.get(entry.id)
         self._learn(entry, found.code, found.text)
         self._change(entry, found.state, found.code, found.text, **more)
         if found.state == states.CONFIRMED:
@@ -336,15 +358,14 @@ class Executor:
         if record is not None and verdict.to_confirm(entry, sight):
             with self._harmless(entry, "confirm"):
                 self._cloud.confirm(entry.instance)
-            return
         if entry.state != states.RUNNING:
             self._for(entry, states.UNKNOWN)
             return
-        if record is not None and record.status in verdict.QUEUED:
+        queued = record is not None and record.status in verdict.QUEUED and sight.task_state
+        if queued and self._for(entry, "queued") <= self._options.patience_s:
             # Behind somebody else's migration of the same source: its time has not begun.
             self._since.pop((entry.id, "limit"), None)
-            if self._for(entry, "queued") <= self._options.patience_s:
-                return
+            return
         if record is not None and record.status == "running":
             self._show_progress(entry, record)
         limit_s = self._limit_s(entry)
@@ -409,14 +430,12 @@ class Executor:
         options, now = self._options, self._cloud.now()
         failed = self._failures()
         for one in failed:
-            if failures.KINDS[one.code or "failed"].stops or (
-                one.code == "in_error" and options.stop_on_error
-            ):
+            if failures.kind(one.code).stops or (one.code == "in_error" and options.stop_on_error):
                 self._break(f"{one.key} {one.code}: {one.text}")
         recent = [
             one
             for one in failed
-            if failures.KINDS[one.code or "failed"].counts
+            if failures.kind(one.code).counts
             and now - (one.ended_at or now) <= options.breaker_window_s
         ]
         if len(recent) >= options.breaker_failures:
@@ -446,6 +465,8 @@ class Executor:
         """Stop for good: going on with this plan would not be safe."""
         self.stop(cause)
         self._broken = True
+        for entry in self._in(states.PLANNED):
+            self._change(entry, states.SKIPPED, "stopped", cause)
 
     def _failures(self) -> list[records.Entry]:
         found = self._in(states.FAILED, states.ABORTED)
@@ -454,7 +475,7 @@ class Executor:
     def _bad_hosts(self) -> frozenset[str]:
         counts: dict[str, int] = {}
         for entry in self._failures():
-            for end in failures.KINDS[entry.code or "failed"].blames:
+            for end in failures.kind(entry.code).blames:
                 host = entry.source if end == "source" else entry.dest
                 counts[host] = counts.get(host, 0) + 1
         most = self._options.host_failures
@@ -462,21 +483,24 @@ class Executor:
 
     def _give_up(self) -> None:
         """After the run was stopped: cancel what Nova only has queued, and all if told to."""
-        for entry in self._in(states.RUNNING):
+        for entry in self._in(states.RUNNING, states.UNKNOWN):
             sight = self._seen.get(entry.id)
             record = verdict.ours(entry, sight) if sight is not None else None
             if record is None or entry.method == base.COLD or entry.aborting:
                 continue
             if self._aborting or record.status == "queued":
-                self._abort_once(self._note(entry, aborting=True), record)
+                code = entry.code if entry.state == states.UNKNOWN else verdict.STOPPED
+                text = self._stopped if entry.state == states.RUNNING else entry.text
+                self._abort_once(self._note(entry, aborting=True, code=code, text=text), record)
 
     def _abort_once(self, entry: records.Entry, record: base.Record) -> None:
         """Ask Nova to give a migration up, as often as it takes to be heard."""
-        if entry.id in self._aborted:
+        now = self._cloud.now()
+        if now - self._aborted.get(entry.id, 0.0) < ABORT_AGAIN_S:
             return
         with self._harmless(entry, ABORT):
             self._cloud.abort(entry.instance, record.id)
-            self._aborted.add(entry.id)
+            self._aborted[entry.id] = now
 
     # What may start
 
@@ -488,16 +512,17 @@ class Executor:
         """
         flying = self._flying()
         looks: list[tuple[records.Entry, futures.Future[Any]]] = []
+        hour = 0
+        if self._options.limits.per_hour is not None:
+            hour = self._book.asked_since(self._run.cloud, self._cloud.now() - HOUR_S)
         for entry in self._ready():
-            hour = 0
-            if self._options.limits.per_hour is not None:
-                since = self._cloud.now() - HOUR_S
-                hour = len(looks) + self._book.asked_since(self._run.cloud, since)
             chosen = [one for one, _ in looks]
-            blocked = self._gate.blocks(entry, [*flying, *chosen], hour)
+            blocked = self._gate.blocks(entry, [*flying, *chosen], hour + len(chosen))
             if blocked is not None:
                 if flying and all(map(self._given_up, flying)):
                     self._wait_for(entry, "gate", blocked)
+                else:
+                    self._since.pop((entry.id, "passing"), None)
             elif self._may_cost(entry):
                 looks.append((entry, self._pool.submit(self._last_facts, entry)))
         sent = []
@@ -549,9 +574,9 @@ class Executor:
     ) -> records.Entry | None:
         """Judge the last look; if it is clean, write down what is meant and return that."""
         try:
-            fresh, sight = look.result()
+            fresh, sight = self._wait(look)
         except exceptions.RebalancerError as error:
-            self._wait_for(entry, "api", str(error))
+            self._wait_for(entry, API, str(error))
             return None
         if not sight.exists:
             self._change(entry, states.SKIPPED, "gone", "there is no such instance any more")
@@ -581,6 +606,8 @@ class Executor:
 
     def _send(self, entry: records.Entry) -> tuple[str, str | None]:
         """Ask for it; the id of the request, and why it must be given up again."""
+        if self._cloud.now() - (entry.requested_at or 0.0) > base.LAST_LOOK_S:
+            raise exceptions.CloudError("too long after it was written down: not asked for")
         why = self._cloud.kept(entry.instance)
         if why is not None:
             raise _Kept(why)
@@ -598,7 +625,7 @@ class Executor:
     ) -> None:
         """Write down what came of a request."""
         try:
-            request, why = answer.result()
+            request, why = self._wait(answer)
         except _Kept as error:
             self._change(entry, states.SKIPPED, "kept", str(error))
         except base.RefusedError as error:
@@ -657,10 +684,14 @@ class Executor:
     def _wait_for(self, entry: records.Entry, code: str, text: str) -> None:
         """Let a migration wait for something that may pass, for some time."""
         waited_s = self._for(entry, "passing")
-        if waited_s > self._options.patience_s:
+        if waited_s > self._options.patience_s and code == API:
+            self.stop(f"the cloud does not answer: {text}")
+        elif waited_s > self._options.patience_s:
             text = f"{text}; waited {waited_s:.0f} s"
             self._change(entry, states.SKIPPED, code, text)
         else:
+            if entry.code != code:
+                self._view.waits(entry, text)
             self._note(
                 entry,
                 code=code,
@@ -686,7 +717,7 @@ class Executor:
         )
         try:
             found = self._replan(self._again(left))
-        except exceptions.CloudError as error:
+        except exceptions.RebalancerError as error:
             self._view.say(f"planning again failed: {error}")
             return False
         if found is None or not found.entries:
@@ -704,7 +735,7 @@ class Executor:
             for name, (_, text, _) in self._book.learnt(self._run.cloud, self._cloud.now()).items()
         }
         for entry in self._failures():
-            if failures.KINDS[entry.code or "failed"].bans:
+            if failures.kind(entry.code).bans:
                 bans.setdefault(entry.instance, set()).add(entry.dest)
         for entry in self._in(states.SKIPPED):
             if entry.code == "downtime_budget":
@@ -742,6 +773,8 @@ class Executor:
         **more: object,
     ) -> records.Entry:
         states.check(entry.state, to)
+        for known in [one for one in self._since if one[0] == entry.id]:
+            del self._since[known]
         changed = self._book.change(entry, self._owner, self._cloud.now(), to, code, text, **more)
         self._entries[entry.id] = changed
         self._view.changed(changed)

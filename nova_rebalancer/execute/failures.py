@@ -70,6 +70,11 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+def kind(code: str | None) -> Kind:
+    """Return what a code means; of one that another version wrote, what "failed" means."""
+    return KINDS.get(code or "failed", KINDS["failed"])
+
+
 def of_refusal(error: base.RefusedError, text: str) -> str | None:
     """Return the code of an answer that refuses a request; None: it may be asked again later."""
     if error.status == 404:

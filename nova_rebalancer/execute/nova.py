@@ -219,7 +219,7 @@ class NovaCloud:
 
     def _send(self, method: str, path: str, body: Any) -> str | None:
         try:
-            answer = self._ask.renewed().send(
+            answer = self._quick.renewed().send(
                 "compute", method, path, self._version, body, self.request_timeout_s
             )
         except client.Refused as error:

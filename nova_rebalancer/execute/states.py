@@ -37,6 +37,7 @@ TRANSITIONS = {
         CONFIRMED: "it arrived",
         FAILED: "Nova says so",
         ABORTED: "Nova says so",
+        PLANNED: "given up because a person stopped the run; going on asks again",
         UNKNOWN: "its time is over, or what Nova shows does not fit together",
     },
     UNKNOWN: {

@@ -21,6 +21,9 @@ ENDED = (*ENDED_WELL.values(), *GAVE_UP, CANCELLED)
 TO_CONFIRM = "finished"
 QUEUED = ("accepted", "queued")
 
+STOPPED = "stopped"
+"""Code of a migration that is given up because a person stopped the run."""
+
 SAID_BY_US = ("time_limit", "contradiction")
 """Why a migration that Nova goes on with may be UNKNOWN all the same."""
 
@@ -39,14 +42,15 @@ class Verdict:
 def ours(entry: records.Entry, sight: base.Sight) -> base.Record | None:
     """Return the record of a migration, None while there is none.
 
-    Nova lets an instance migrate once at a time, so the first record since the request is ours if
-    it leads where we asked for.
+    Nova lets an instance migrate once at a time, so it is the first one since the request that
+    leads where we asked for, or the last one if that leads nowhere yet.
     """
     kind = base.TYPES[entry.method]
-    for record in sight.records:
-        if record.id > entry.known_record and record.type == kind:
-            return record if record.dest in (None, entry.dest) else None
-    return None
+    newer = [one for one in sight.records if one.id > entry.known_record and one.type == kind]
+    for record in newer:
+        if record.dest == entry.dest:
+            return record
+    return newer[-1] if newer and newer[-1].dest is None else None
 
 
 def our_action(entry: records.Entry, sight: base.Sight, user: str) -> base.Action | None:
@@ -130,6 +134,8 @@ def _by_record(
     still = sight.task_state is None
     why = action.error if action is not None and action.error else None
     if record.status == ENDED_WELL[entry.method]:
+        if any(one.id > record.id and one.source == entry.dest for one in sight.records):
+            return Verdict(states.CONFIRMED, "moved_on", "it arrived, and somebody moved it on")
         if still and sight.host == entry.dest and sight.status != "ERROR":
             return Verdict(states.CONFIRMED)
         if still and sight.status == "ERROR":
@@ -148,6 +154,8 @@ def _by_record(
         code = "aborted" if entry.aborting else "aborted_by_others"
         if entry.aborting and entry.code == "kept":
             code = "kept"
+        if entry.aborting and entry.code == STOPPED and sight.host == entry.source:
+            return Verdict(states.PLANNED, STOPPED, "given up when the run was stopped")
         return Verdict(states.ABORTED, code, _where(sight, record, why))
     if still and sight.host == entry.source and entry.code in SAID_BY_US:
         # A source that was restarted ends what was running and forgets what was queued (nova

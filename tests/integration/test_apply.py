@@ -82,7 +82,7 @@ def test_from_snapshot_to_journal(home: process.Home) -> None:
     (run,) = home.runs()
     # A plan tells six digits.
     assert run["before"] == pytest.approx(value(snapshot, cores), abs=1e-6)
-    assert run["after"] == pytest.approx(value(home.snapshot("after.json.gz"), cores))
+    assert run["after"] == pytest.approx(value(home.snapshot("after.json.gz"), cores), abs=1e-6)
     assert run["predicted"] == pytest.approx(run["after"], abs=1e-6)
     assert run["after"] < run["before"]
     entries = home.entries(run["run"])

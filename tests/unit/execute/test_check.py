@@ -73,6 +73,13 @@ def foreign(instance: str, source: str, dest: str | None) -> clouds.Document:
     return {"running_migrations": [running]}
 
 
+def busy(name: str, snapshot: facts.Snapshot) -> facts.Snapshot:
+    """The same, and Nova is doing something with an instance."""
+    there = {one.id: one for one in snapshot.instances}
+    there[name] = dataclasses.replace(there[name], task_state="rebuilding")
+    return dataclasses.replace(snapshot, instances=tuple(there.values()))
+
+
 LACK = {"what": "allocations", "reason": "changed while it was read"}
 
 
@@ -105,13 +112,15 @@ def group(policy: str, *members: str) -> clouds.Document:
         (small(**group("anti-affinity", "i", "k")), None, False),
         (small(**group("affinity", "i", "k")), "affinity", False),
         (small(**group("soft-anti-affinity", "i", "j")), None, False),
-        (small(**foreign("i", "a", None)), "foreign", True),
-        (small(**foreign("i", "a", "b")), "foreign", True),
-        (small(**foreign("k", "c", "a")), "foreign", True),
-        (small(**foreign("k", "c", "b")), "foreign", True),
-        (small(**foreign("j", "b", "c")), "foreign", True),
-        (small(**foreign("j", "b", None)), "foreign", True),
-        (small(**foreign("k", "c", "d")), None, False),
+        (busy("i", small(**foreign("i", "a", None))), "foreign", True),
+        (busy("i", small(**foreign("i", "a", "b"))), "foreign", True),
+        (busy("k", small(**foreign("k", "c", "a"))), "foreign", True),
+        (busy("k", small(**foreign("k", "c", "b"))), "foreign", True),
+        (busy("j", small(**foreign("j", "b", "c"))), "foreign", True),
+        (busy("j", small(**foreign("j", "b", None))), "foreign", True),
+        (busy("k", small(**foreign("k", "c", "d"))), None, False),
+        (small(**foreign("k", "c", "a")), None, False),
+        (small(**foreign("k", "c", "b")), "no_room", True),
     ],
 )
 def test_looks_at(snapshot, code, passing):

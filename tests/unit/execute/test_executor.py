@@ -204,6 +204,19 @@ class Scene:
             entries=stage.entries(self.plan["migrations"], self.snapshot),
         )
 
+    def executor(self, view: executor.View | None = None, **more: Any) -> executor.Executor:
+        return executor.Executor(
+            self.cloud,
+            self.book,
+            self.run,
+            OWNER,
+            self.snapshot,
+            stage.settings(self.plan, "plan"),
+            self.options,
+            view or executor.View(),
+            **more,
+        )
+
     def process(self, **more: Any) -> str:
         """Carry it out with one process.
 
@@ -212,17 +225,7 @@ class Scene:
         Killed
             If it is killed.
         """
-        work = executor.Executor(
-            self.cloud,
-            self.book,
-            self.run,
-            OWNER,
-            self.snapshot,
-            stage.settings(self.plan, "plan"),
-            self.options,
-            executor.View(),
-            **more,
-        )
+        work = self.executor(**more)
         self.book.step = self.cloud.step = self.steps.step
         try:
             return work.carry_out()
@@ -374,7 +377,7 @@ def test_end_only():
         scene.process()
     before = list(scene.cloud.asked)
     assert before
-    assert scene.carry_out(end_only=True) == states.STOPPED
+    assert scene.carry_out(end_only="told to") == states.STOPPED
     assert scene.cloud.asked == before
     assert scene.states() == {states.CONFIRMED, states.SKIPPED}
 
@@ -430,10 +433,7 @@ def test_waits():
         def tick(self, entries: Sequence[records.Entry]) -> None:
             waits.extend(e.code for e in entries if e.key == one["id"] and e.state == "PLANNED")
 
-    work = executor.Executor(
-        scene.cloud, scene.book, scene.run, OWNER, scene.snapshot,
-        stage.settings(scene.plan, "plan"), scene.options, View(),
-    )  # fmt: skip
+    work = scene.executor(View())
     assert work.carry_out() == states.DONE
     assert "task_state" in waits
 
@@ -479,3 +479,59 @@ def test_learns():
     assert scene.carry_out() == states.STOPPED
     assert scene.entries()[one["id"]].code == "in_error"
     assert one["instance"] in scene.book.learnt("demo", scene.cloud.now())
+
+
+def test_stopped_by_a_person():
+    """What a person gives up is asked for again when the run is gone on with."""
+    scene = Scene()
+    work = scene.executor()
+    scene.cloud.step = lambda: (work.stop("interrupted"), work.abort())
+    assert work.carry_out() == states.OPEN
+    assert scene.states() == {states.PLANNED}
+    scene.cloud.step = nothing
+    scene.book.take(scene.run.id, OWNER, scene.cloud.now())
+    assert scene.carry_out() == states.DONE
+
+
+class Forgetful(Trouble):
+    """A cloud that leaves the record of one migration queued for ever."""
+
+    def __init__(self, name: str, busy: bool) -> None:
+        super().__init__()
+        self._name, self._busy = name, busy
+
+    def live_migrate(self, instance: str, dest: str) -> str:
+        request = super().live_migrate(instance, dest)
+        if instance == self._name:
+            self.sim.cancel(instance)
+            self._end(instance, "queued")
+            state = "migrating" if self._busy else None
+            before = self.sim._instances[instance]
+            self.sim._instances[instance] = dataclasses.replace(before, task_state=state)
+        return request
+
+
+@pytest.mark.parametrize(
+    ("busy", "end", "state"),
+    [(False, states.PARTLY, states.FAILED), (True, states.OPEN, states.UNKNOWN)],
+)
+def test_queued_for_ever(busy, end, state):
+    """A record that stays queued does not hold the run up for ever."""
+    one = first()
+    options = dataclasses.replace(LENIENT, unknown_limit_s=300.0)
+    scene = Scene(Forgetful(one["instance"], busy), options)
+    assert scene.carry_out() == end
+    assert scene.entries()[one["id"]].state == state
+
+
+def test_dependency_that_there_is_not():
+    """A run with a migration that waits for nothing there is comes to an end."""
+    scene = Scene()
+    lost = dataclasses.replace(
+        stage.entries(scene.plan["migrations"], scene.snapshot)[-1],
+        key="lost",
+        depends_on=("nobody",),
+    )
+    scene.book.add(scene.run.id, OWNER, scene.cloud.now(), [lost])
+    assert scene.carry_out() == states.PARTLY
+    assert scene.entries()["lost"].state == states.SKIPPED

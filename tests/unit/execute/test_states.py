@@ -59,9 +59,9 @@ def test_a_timeout_is_no_failure():
     assert states.CONFIRMED not in states.TRANSITIONS[states.PLANNED]
 
 
-def test_accepted_is_never_planned_again():
-    """What Nova has accepted is not asked for a second time."""
-    assert states.PLANNED not in states.TRANSITIONS[states.RUNNING]
+def test_nothing_ended_is_planned_again():
+    """What has come to an end is not asked for a second time."""
+    assert not [one for one in states.FINAL if states.TRANSITIONS[one]]
 
 
 @pytest.mark.parametrize(("before", "after"), [*itertools.product(NAMES, NAMES)])
