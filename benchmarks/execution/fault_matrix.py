@@ -320,7 +320,7 @@ class Matrix:
         self._migrations = migrations
 
     def run(self, name: str, number: int) -> Outcome:
-        """Do one case, and mend the cloud."""
+        """Do one case; what it broke stays broken."""
         case = CASES[name]
         cloud = self._cloud
         home = process.Home(cloud, self._folder / f"case-{number:02}", {**OPTIONS, **case.options})
@@ -356,9 +356,7 @@ class Matrix:
             look = tables.look()
             tables.close()
         home.endpoints({})
-        outcome = self._judge(name, code, seconds, scene, apply.text(), look, watcher.report)
-        self._mend()
-        return outcome
+        return self._judge(name, code, seconds, scene, apply.text(), look, watcher.report)
 
     def _plan(self, home: process.Home, seed: int) -> tuple[Json, Json]:
         """Make a plan with something that others depend on; return both."""
@@ -421,7 +419,7 @@ class Matrix:
             )
         return Outcome(name, code, seconds, victim, dict(states), dict(nova), problems)
 
-    def _mend(self) -> None:
+    def mend(self) -> None:
         """Wait until all is at rest, and put in order what is not."""
         cloud = self._cloud
         ground.open_all(cloud)
@@ -473,6 +471,7 @@ def measure(cloud: settings.Settings, folder: pathlib.Path, names: list[str], co
             outcome = matrix.run(name, number)
             outcomes.append(outcome)
             _say(outcome)
+            matrix.mend()
     bad = [outcome for outcome in outcomes if outcome.problems]
     print(
         f"fault matrix: {len(outcomes)} faults, {len(bad)} with a problem (limit 0): "

@@ -132,8 +132,9 @@ def mend(cloud: settings.Settings) -> list[str]:
         if server_of is not None and server_of.host not in charged:
             # What the migration holds is what the instance should.
             _charge(admin, record.instance, record.uuid)
-        admin.placement.delete(f"/allocations/{record.uuid}")
-        did.append(f"{record.instance}: allocations of migration {record.number} deleted")
+        else:
+            admin.placement.delete(f"/allocations/{record.uuid}")
+        did.append(f"{record.instance}: allocations of migration {record.number} cleared")
     return did
 
 

@@ -277,8 +277,8 @@ def measure(
             back, _ = series.run("back", back_plan, 0, 0)
             results += [unkilled, back]
         struck = number = 0
-        # One that ended before all its kills is made up for.
-        while number < runs or struck < kills:
+        # One that ended before all its kills is made up for; after a bad one nothing is comparable.
+        while all(one.good for one in results) and (number < runs or struck < kills):
             number += 1
             share = -(-(kills - struck) // max(1, runs + 1 - number))
             first = again(plan) if compare and number == 1 else None
@@ -288,8 +288,6 @@ def measure(
                 print(f"hosts of all servers as after the unkilled run: {'yes' if same else 'NO'}")
             results.append(result)
             struck += result.kills
-            if not result.good:
-                break
     lost, twice, wrong, broken = (
         sum(len(getattr(result, name)) for result in results)
         for name in ("lost", "twice", "wrong", "broken")
