@@ -77,6 +77,7 @@ class _Assembly:
         self._services = {one.get("host"): one for one in now.services}
         self._dead = set(now.dead_hosts)
         self._placed = self._places()
+        self._moving = {one.get("instance_uuid") for one in now.migrations.values()}
         self._counted: set[tuple[str, str]] = set()
         """(consumer, provider) that an instance or a running migration accounts for."""
         self._bound = {member for group in now.groups for member in group.get("members") or ()} | {
@@ -504,10 +505,13 @@ class _Assembly:
         if there and consumer not in self._placed:
             # It may well run here, and then it counts for server groups and NUMA cells.
             here = self._service_host(host)
-            if server is not None and server["host"]:
-                why = f"Nova has it on {server['host']}, Placement on {here}"
-                if server["host"] in self._left_out:
+            if server is not None and server["host"] in self._left_out:
+                # Without a migration it is a charge that was left behind, as between hosts in scope.
+                if consumer in self._moving:
                     why = f"it is on {server['host']}, out of scope, and migrates to {here}"
+                    self._missing.append(_lack(f"instance {consumer}", why, [host]))
+            elif server is not None and server["host"]:
+                why = f"Nova has it on {server['host']}, Placement on {here}"
                 self._missing.append(_lack(f"instance {consumer}", why, [host]))
             elif server is None and known:
                 why = "its Nova cell does not answer"

@@ -327,6 +327,17 @@ def test_deleted_group(world):
     assert not look(world, before, name, ["a", "b"]).server_groups
 
 
+def test_leak_of_a_server_elsewhere(world):
+    """What is charged on a host for a server elsewhere takes room there, and is no lack."""
+    before = whole(world)
+    name = the(world, "c")
+    world.charge(name, world.node("b"), emulator.SMALL)
+    found = look(world, before, the(world, "a"), ["a", "b"])
+    b = next(host for host in found.hosts if host.service_host == "b")
+    assert [(one.consumer, one.why) for one in b.held] == [(name, "elsewhere")]
+    assert b.lacks is None
+
+
 def test_service_that_was_disabled(world):
     """A host that was disabled or went down since is known as that."""
     before = whole(world)
