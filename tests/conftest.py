@@ -66,6 +66,9 @@ def left_out(config: pytest.Config) -> collections.Counter[str]:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail a run that was to leave nothing out and did."""
+    if hasattr(session.config, "workerinput"):
+        # What was left out is counted where all the reports come together.
+        return
     strict = session.config.getoption("--nothing-left-out")
     if strict and exitstatus == pytest.ExitCode.OK and left_out(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

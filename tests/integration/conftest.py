@@ -21,6 +21,7 @@ from tests.cloud import configs
 from tests.cloud import control
 from tests.cloud import settings
 
+FOLDER = pathlib.Path(__file__).parent
 SCENARIO = pathlib.Path(control.__file__).with_name("scenario")
 COMPUTES = "8"
 SERVERS = "48"
@@ -30,7 +31,11 @@ Collect = Callable[..., live.Live]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what needs the cloud where it cannot be had."""
+    """Keep tests of one cloud or server together; leave out those that cannot have theirs."""
+    for item in items:
+        cloud = "cloud" in getattr(item, "fixturenames", ())
+        if item.path.is_relative_to(FOLDER):
+            item.add_marker(pytest.mark.xdist_group("cloud" if cloud else item.path.stem))
     if reason := missing():
         for item in items:
             if "cloud" in getattr(item, "fixturenames", ()):
