@@ -506,7 +506,7 @@ class _Assembly:
             # It may well run here, and then it counts for server groups and NUMA cells.
             here = self._service_host(host)
             if server is not None and server["host"] in self._left_out:
-                # Without a migration it is a charge that was left behind, as between hosts in scope.
+                # Without a migration the charge was left behind, as between hosts in scope.
                 if consumer in self._moving:
                     why = f"it is on {server['host']}, out of scope, and migrates to {here}"
                     self._missing.append(_lack(f"instance {consumer}", why, [host]))
