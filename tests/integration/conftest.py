@@ -30,6 +30,7 @@ BASE_PORT = "20500"
 Collect = Callable[..., live.Live]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests of one cloud or server together; leave out those that cannot have theirs."""
     for item in items:
