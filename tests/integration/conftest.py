@@ -21,7 +21,6 @@ from tests.cloud import configs
 from tests.cloud import control
 from tests.cloud import settings
 
-FOLDER = pathlib.Path(__file__).parent
 SCENARIO = pathlib.Path(control.__file__).with_name("scenario")
 COMPUTES = "8"
 SERVERS = "48"
@@ -30,13 +29,8 @@ BASE_PORT = "20500"
 Collect = Callable[..., live.Live]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests of one cloud or server together; leave out those that cannot have theirs."""
-    for item in items:
-        cloud = "cloud" in getattr(item, "fixturenames", ())
-        if item.path.is_relative_to(FOLDER):
-            item.add_marker(pytest.mark.xdist_group("cloud" if cloud else item.path.stem))
+    """Leave out what needs the cloud where it cannot be had."""
     if reason := missing():
         for item in items:
             if "cloud" in getattr(item, "fixturenames", ()):
