@@ -5,6 +5,7 @@ import collections
 from collections.abc import Iterator
 from collections.abc import Sequence
 import importlib.util
+from typing import Any
 
 import hypothesis
 from oslo_service import backend
@@ -24,6 +25,22 @@ def _no_journal_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the test cloud's tests, and those of database servers, to one process each."""
+    from xdist import scheduler
+
+    class Together(scheduler.LoadScopeScheduling):
+        """Sends tests with one scope to one process."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            if not nodeid.startswith("tests/integration/"):
+                return nodeid
+            return "journal" if "/test_journal.py" in nodeid else "cloud"
+
+    return Together(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,9 +8,6 @@ import pytest
 from nova_rebalancer import exceptions
 from tests.integration import common
 
-# One process has it, however many run tests.
-pytestmark = pytest.mark.xdist_group("cloud")
-
 
 def test_reader(collect):
     """An account with nothing but the role reader is told that it may not list the servers."""

@@ -21,9 +21,6 @@ from tests.cloud import watch
 from tests.integration import common
 from tests.integration import test_execute_nova
 
-# One process has it, however many run tests.
-pytestmark = pytest.mark.xdist_group("cloud")
-
 Json = dict[str, Any]
 
 PARTLY = 4

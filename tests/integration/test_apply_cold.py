@@ -13,9 +13,6 @@ from tests.cloud import client
 from tests.cloud import settings
 from tests.integration import test_execute_nova
 
-# One process has it, however many run tests.
-pytestmark = pytest.mark.xdist_group("cloud")
-
 SOURCE = "host-007"
 
 

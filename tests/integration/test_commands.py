@@ -13,9 +13,6 @@ from tests.cloud import control
 from tests.cloud import facts
 from tests.cloud import settings
 
-# One process has it, however many run tests.
-pytestmark = pytest.mark.xdist_group("cloud")
-
 VARYING = ("id", "created_at", "expires_at", "runtime_s")
 
 

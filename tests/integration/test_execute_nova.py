@@ -24,9 +24,6 @@ from tests.cloud import proxy
 from tests.cloud import settings
 from tests.integration import common
 
-# One process has it, however many run tests.
-pytestmark = pytest.mark.xdist_group("cloud")
-
 SOURCE, DEST = "host-007", "host-008"
 """Alike, in one cell, and without a NUMA topology."""
 

@@ -28,9 +28,6 @@ from nova_rebalancer.store import schema
 from nova_rebalancer.store import upgrade
 from tests.integration import databases
 
-# One process has it, however many run tests.
-pytestmark = pytest.mark.xdist_group("journal")
-
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE_S = 120
 

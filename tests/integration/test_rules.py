@@ -14,9 +14,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
 import constraints_cloud
 
-# One process has it, however many run tests.
-pytestmark = pytest.mark.xdist_group("cloud")
-
 
 @pytest.fixture
 def prober(cloud: settings.Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):

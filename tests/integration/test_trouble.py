@@ -29,9 +29,6 @@ from tests.cloud import proxy
 from tests.cloud import settings
 from tests.integration import common
 
-# One process has it, however many run tests.
-pytestmark = pytest.mark.xdist_group("cloud")
-
 NOVA = "/v2.1"
 
 

@@ -21,9 +21,6 @@ from tests.cloud import settings
 from tests.cloud import truth
 from tests.integration import common
 
-# One process has it, however many run tests.
-pytestmark = pytest.mark.xdist_group("cloud")
-
 Json = dict[str, Any]
 Collected = Callable[[], Json]
 
