@@ -8,7 +8,6 @@ confirmed may ever have been asked for; and a watcher must have seen neither an 
 broken group.  Exits with 1 if anything is otherwise.
 """
 
-import argparse
 import collections
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
+from benchmarks.execution import command
 from benchmarks.execution import ground
 from benchmarks.execution import plans
 from benchmarks.execution import process
@@ -496,23 +496,15 @@ def _say(outcome: Outcome) -> None:
 
 def main() -> None:
     """Do all cases, or those named."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--state", type=pathlib.Path, metavar="DIR", default=settings.default_state()
-    )
-    parser.add_argument("--work", type=pathlib.Path, metavar="DIR", required=True)
-    parser.add_argument("--migrations", type=int, default=8, metavar="N", help="default: 8")
+    parser = command.parser(__doc__, migrations=8)
     parser.add_argument("--only", action="append", metavar="NAME", help=", ".join(CASES))
-    arguments = parser.parse_args()
-    try:
-        cloud = settings.load(arguments.state)
-        ground.open_all(cloud)
-        ground.level(cloud, HEADROOM_MIB)
-        names = arguments.only or list(CASES)
-        good = measure(cloud, arguments.work, names, arguments.migrations)
-    except (settings.CloudError, process.ProgramError) as error:
-        sys.exit(f"fault_matrix: {error}")
-    sys.exit(0 if good else 1)
+    given = parser.parse_args()
+    names = given.only or list(CASES)
+    command.run(
+        given.state,
+        HEADROOM_MIB,
+        lambda cloud: measure(cloud, given.work, names, given.migrations),
+    )
 
 
 if __name__ == "__main__":

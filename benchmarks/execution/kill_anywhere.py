@@ -10,7 +10,6 @@ leaves it, at rest and charged there alone.  Ends with 1 as soon as anything is 
 What is done is kept in DIR/progress.json of the work folder: the same command goes on.
 """
 
-import argparse
 import collections
 import contextlib
 import dataclasses
@@ -25,10 +24,10 @@ import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
+from benchmarks.execution import command
 from benchmarks.execution import ground
 from benchmarks.execution import plans
 from benchmarks.execution import process
-from tests.cloud import settings
 from tests.cloud import watch
 
 Json = dict[str, Any]
@@ -304,31 +303,23 @@ def measure(
 
 def main() -> None:
     """Make the cloud ready, kill and compare."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--state", type=pathlib.Path, metavar="DIR", default=settings.default_state()
-    )
-    parser.add_argument("--work", type=pathlib.Path, metavar="DIR", required=True)
+    parser = command.parser(__doc__)
     parser.add_argument("--kills", type=int, default=100, metavar="N", help="default: 100")
     parser.add_argument("--runs", type=int, default=8, metavar="N", help="default: 8")
-    parser.add_argument("--migrations", type=int, default=40, metavar="N", help="default: 40")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    try:
-        cloud = settings.load(arguments.state)
-        if not (arguments.work / "progress.json").exists():
-            ground.open_all(cloud)
-            ground.level(cloud, HEADROOM_MIB)
-        good = measure(
-            process.Home(cloud, arguments.work),
-            kills=arguments.kills,
-            runs=arguments.runs,
-            migrations=arguments.migrations,
-            seed=arguments.seed,
-        )
-    except (settings.CloudError, process.ProgramError) as error:
-        sys.exit(f"kill_anywhere: {error}")
-    sys.exit(0 if good else 1)
+    given = parser.parse_args()
+    command.run(
+        given.state,
+        HEADROOM_MIB,
+        lambda cloud: measure(
+            process.Home(cloud, given.work),
+            kills=given.kills,
+            runs=given.runs,
+            migrations=given.migrations,
+            seed=given.seed,
+        ),
+        ready=(given.work / "progress.json").exists(),
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ way, before Nova hears of it: those can only be given up.  Exits with 1 if an in
 or if there were too few tries.
 """
 
-import argparse
 import collections
 import dataclasses
 import pathlib
@@ -25,6 +24,7 @@ from keystoneauth1 import exceptions as http
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
+from benchmarks.execution import command
 from benchmarks.execution import ground
 from benchmarks.execution import plans
 from benchmarks.execution import process
@@ -234,29 +234,21 @@ def measure(
 
 def main() -> None:
     """Make the cloud ready and try."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--state", type=pathlib.Path, metavar="DIR", default=settings.default_state()
-    )
-    parser.add_argument("--work", type=pathlib.Path, metavar="DIR", required=True)
+    parser = command.parser(__doc__)
     parser.add_argument("--tries", type=int, default=100, metavar="N", help="default: 100")
-    parser.add_argument("--migrations", type=int, default=40, metavar="N", help="default: 40")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    try:
-        cloud = settings.load(arguments.state)
-        ground.open_all(cloud)
-        ground.level(cloud, HEADROOM_MIB)
-        good = measure(
+    given = parser.parse_args()
+    command.run(
+        given.state,
+        HEADROOM_MIB,
+        lambda cloud: measure(
             cloud,
-            arguments.work,
-            tries=arguments.tries,
-            migrations=arguments.migrations,
-            seed=arguments.seed,
-        )
-    except (settings.CloudError, process.ProgramError) as error:
-        sys.exit(f"opt_out: {error}")
-    sys.exit(0 if good else 1)
+            given.work,
+            tries=given.tries,
+            migrations=given.migrations,
+            seed=given.seed,
+        ),
+    )
 
 
 if __name__ == "__main__":

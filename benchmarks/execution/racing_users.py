@@ -7,7 +7,6 @@ server groups and too many migrations of ours.  Exits with 1 if it saw any, if a
 by itself, or if the program stumbled.
 """
 
-import argparse
 import collections
 from collections.abc import Callable
 import pathlib
@@ -21,6 +20,7 @@ from keystoneauth1 import exceptions as ksa
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
+from benchmarks.execution import command
 from benchmarks.execution import ground
 from benchmarks.execution import plans
 from benchmarks.execution import process
@@ -232,29 +232,21 @@ def _rest(cloud: settings.Settings) -> None:
 
 def main() -> None:
     """Make the cloud ready and race."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--state", type=pathlib.Path, metavar="DIR", default=settings.default_state()
-    )
-    parser.add_argument("--work", type=pathlib.Path, metavar="DIR", required=True)
+    parser = command.parser(__doc__)
     parser.add_argument("--operations", type=int, default=500, metavar="N", help="default: 500")
-    parser.add_argument("--migrations", type=int, default=40, metavar="N", help="default: 40")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    try:
-        cloud = settings.load(arguments.state)
-        ground.open_all(cloud)
-        ground.level(cloud, HEADROOM_MIB)
-        good = measure(
+    given = parser.parse_args()
+    command.run(
+        given.state,
+        HEADROOM_MIB,
+        lambda cloud: measure(
             cloud,
-            arguments.work,
-            operations=arguments.operations,
-            migrations=arguments.migrations,
-            seed=arguments.seed,
-        )
-    except (settings.CloudError, process.ProgramError) as error:
-        sys.exit(f"racing_users: {error}")
-    sys.exit(0 if good else 1)
+            given.work,
+            operations=given.operations,
+            migrations=given.migrations,
+            seed=given.seed,
+        ),
+    )
 
 
 if __name__ == "__main__":

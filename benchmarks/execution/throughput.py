@@ -8,7 +8,6 @@ this time for each, one migration from and one to each host, is the prediction. 
 carrying the plan out takes more than 1.15 times as long.
 """
 
-import argparse
 import pathlib
 import statistics
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
+from benchmarks.execution import command
 from benchmarks.execution import ground
 from benchmarks.execution import plans
 from benchmarks.execution import process
@@ -104,22 +104,19 @@ def measure(cloud: settings.Settings, folder: pathlib.Path, *, migrations: int, 
 
 def main() -> None:
     """Make the cloud ready and measure."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--state", type=pathlib.Path, metavar="DIR", default=settings.default_state()
-    )
-    parser.add_argument("--work", type=pathlib.Path, metavar="DIR", required=True)
-    parser.add_argument("--migrations", type=int, default=40, metavar="N", help="default: 40")
+    parser = command.parser(__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    try:
-        cloud = settings.load(arguments.state)
-        ground.open_all(cloud)
-        ground.level(cloud, HEADROOM_MIB)
-        good = measure(cloud, arguments.work, migrations=arguments.migrations, seed=arguments.seed)
-    except (settings.CloudError, process.ProgramError) as error:
-        sys.exit(f"throughput: {error}")
-    sys.exit(0 if good else 1)
+    given = parser.parse_args()
+    command.run(
+        given.state,
+        HEADROOM_MIB,
+        lambda cloud: measure(
+            cloud,
+            given.work,
+            migrations=given.migrations,
+            seed=given.seed,
+        ),
+    )
 
 
 if __name__ == "__main__":

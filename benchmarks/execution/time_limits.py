@@ -8,7 +8,6 @@ what it took.  The time limits are those that operators get by default.  Exits w
 predictions are too far off or if a migration was given up.
 """
 
-import argparse
 import collections
 from collections.abc import Sequence
 import pathlib
@@ -19,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
+from benchmarks.execution import command
 from benchmarks.execution import ground
 from benchmarks.execution import plans
 from benchmarks.execution import process
@@ -96,29 +96,21 @@ def measure(
 
 def main() -> None:
     """Make the cloud ready and measure."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--state", type=pathlib.Path, metavar="DIR", default=settings.default_state()
-    )
-    parser.add_argument("--work", type=pathlib.Path, metavar="DIR", required=True)
+    parser = command.parser(__doc__)
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="default: 3")
-    parser.add_argument("--migrations", type=int, default=40, metavar="N", help="default: 40")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    try:
-        cloud = settings.load(arguments.state)
-        ground.open_all(cloud)
-        ground.level(cloud, HEADROOM_MIB)
-        good = measure(
+    given = parser.parse_args()
+    command.run(
+        given.state,
+        HEADROOM_MIB,
+        lambda cloud: measure(
             cloud,
-            arguments.work,
-            runs=arguments.runs,
-            migrations=arguments.migrations,
-            seed=arguments.seed,
-        )
-    except (settings.CloudError, process.ProgramError) as error:
-        sys.exit(f"time_limits: {error}")
-    sys.exit(0 if good else 1)
+            given.work,
+            runs=given.runs,
+            migrations=given.migrations,
+            seed=given.seed,
+        ),
+    )
 
 
 if __name__ == "__main__":
