@@ -159,6 +159,8 @@ class Apply(outcome.Command):
         self, place: "stage.Stage", plan: dict[str, Any], me: str, stop: bool
     ) -> "records.Run | None":
         """Take over the open run of this plan, None if there is none."""
+        from nova_rebalancer.execute import states
+
         run = place.book.interrupted(place.facts.cloud, place.facts.region)
         if run is None or run.plan != plan["id"]:
             # Another plan's run is refused by the journal, with what to do.
@@ -176,10 +178,10 @@ class Apply(outcome.Command):
             )
         run = place.book.take(run.id, me, place.cloud.now())
         counts = place.book.counts(run.id)
-        flying = sum(counts.get(state, 0) for state in ("REQUESTED", "RUNNING", "UNKNOWN"))
+        flying = sum(counts.get(state, 0) for state in states.IN_FLIGHT)
+        done, left = counts.get(states.CONFIRMED, 0), counts.get(states.PLANNED, 0)
         print(
-            f"resuming run {run.id}: {counts.get('CONFIRMED', 0)} confirmed, {flying} in flight, "
-            f"{counts.get('PLANNED', 0)} to go",
+            f"resuming run {run.id}: {done} confirmed, {flying} in flight, {left} to go",
             file=self.app.stderr,
         )
         return run
@@ -216,6 +218,7 @@ class Apply(outcome.Command):
         cause: str | None,
     ) -> int:
         """Look whether it was worth it, close the run, and say what became of it."""
+        from nova_rebalancer.cmd import watching
         from nova_rebalancer.execute import states
         from nova_rebalancer.model import state
 
@@ -237,7 +240,7 @@ class Apply(outcome.Command):
         parts += [f"{counts[one]} {word}" for one, word in words.items() if counts.get(one)]
         parts += [f"{left} not started"] if left else []
         if after is not None:
-            parts.append(f"{_rate_name(goal)} {self._before:.4f} -> {after:.4f}")
+            parts.append(f"{watching.rate_name(goal)} {self._before:.4f} -> {after:.4f}")
         if not place.simulated:
             parts.append(f"run {run.id}")
         else:
@@ -265,10 +268,6 @@ def _positive(text: str) -> float:
 
 def _migrations(count: int) -> str:
     return f"{count} migration{'' if count == 1 else 's'}"
-
-
-def _rate_name(goal: Any) -> str:
-    return str(goal.name).replace("fragmentation", "fragment rate")
 
 
 def _expired(text: str, name: str) -> str | None:

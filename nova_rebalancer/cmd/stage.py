@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import threading
+import time
 import typing
 from typing import Any
 from typing import TextIO
@@ -328,8 +329,10 @@ def _whole(options: Mapping[str, Any], key: str, name: str) -> int:
     return value
 
 
-def _sleeper(speed: float | None) -> Any:
-    from nova_rebalancer.cmd import watching
+def _sleeper(speed: float | None) -> Callable[[float], None]:
+    """Return how to wait for simulated seconds that pass ``speed`` times as fast."""
     from nova_rebalancer.sim import mover
 
-    return mover.instantly if speed is None else watching.sleeper(speed)
+    if speed is None:
+        return mover.instantly
+    return lambda seconds: time.sleep(seconds / speed)

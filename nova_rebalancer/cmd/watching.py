@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import time
 from typing import Any
 from typing import TextIO
 
@@ -37,6 +36,11 @@ ANSWERS = (
 """To Ctrl-C, one after the other."""
 
 
+def rate_name(goal: objectives.Goal) -> str:
+    """Return what the goal's value is called for people."""
+    return goal.name.replace("fragmentation", "fragment rate")
+
+
 class Rate:
     """The goal's value as migrations are confirmed; those in flight count at their source."""
 
@@ -46,7 +50,7 @@ class Rate:
         goal: objectives.Goal,
         cells: Mapping[str, tuple[int, ...]],
     ) -> None:
-        self.name = goal.name.replace("fragmentation", "fragment rate")
+        self.name = rate_name(goal)
         self._placement = start
         self._goal = goal
         self._cells = cells
@@ -216,12 +220,3 @@ class Live(Lines):
             bar.close()
         # The lowest line leaves the cursor at its end.
         self._stream.write("\r")
-
-
-def sleeper(speed: float) -> Any:
-    """Return how to wait for simulated seconds that pass ``speed`` times as fast."""
-
-    def sleep(seconds: float) -> None:
-        time.sleep(seconds / speed)
-
-    return sleep

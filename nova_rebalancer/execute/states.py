@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """States of a migration and of a run, and how one comes after another, as data."""
 
-PLANNED = "PLANNED"
+from nova_rebalancer.store import records
+
+PLANNED = records.PLANNED
 REQUESTED = "REQUESTED"
 RUNNING = "RUNNING"
 UNKNOWN = "UNKNOWN"
-CONFIRMED = "CONFIRMED"
+CONFIRMED = records.CONFIRMED
 FAILED = "FAILED"
 ABORTED = "ABORTED"
 SKIPPED = "SKIPPED"
@@ -59,7 +61,7 @@ IN_FLIGHT = (REQUESTED, RUNNING, UNKNOWN)
 FINAL = tuple(state for state, after in TRANSITIONS.items() if not after)
 
 # Of a run.
-OPEN = "OPEN"
+OPEN = records.OPEN
 DONE = "DONE"
 PARTLY = "PARTLY"
 STOPPED = "STOPPED"

@@ -254,9 +254,12 @@ class Client:
         try:
             return retrying(ask)
         except _Again as error:
+            attempts = retrying.statistics["attempt_number"]
+            ended = f"given up after {attempts} attempts"
+            if attempts < self._limits.attempts:
+                ended += f": {self._too_late()}"
             raise exceptions.CloudError(
-                f"cloud {self.cloud.name}: {what}: {error}; given up after "
-                f"{retrying.statistics['attempt_number']} attempts"
+                f"cloud {self.cloud.name}: {what}: {error}; {ended}"
             ) from None
 
     def _log_in(self) -> str:
@@ -392,10 +395,13 @@ class Client:
 
     def _check_deadline(self) -> None:
         if time.monotonic() >= self._end:
-            raise exceptions.CloudError(
-                f"cloud {self.cloud.name}: not read within {self._limits.deadline_s:.0f} s; raise "
-                "deadline_s in the section [collect]"
-            )
+            raise exceptions.CloudError(f"cloud {self.cloud.name}: {self._too_late()}")
+
+    def _too_late(self) -> str:
+        return (
+            f"not read within {self._limits.deadline_s:.0f} s; raise deadline_s in the section "
+            "[collect]"
+        )
 
     def _count(self) -> None:
         with self._lock:

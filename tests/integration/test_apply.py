@@ -19,7 +19,6 @@ from tests.cloud import scenario
 from tests.cloud import settings
 from tests.cloud import watch
 from tests.integration import common
-from tests.integration import test_execute_nova
 
 Json = dict[str, Any]
 
@@ -142,7 +141,7 @@ def booted(admin: client.Client) -> Iterator[dict[str, str]]:
     made: dict[str, str] = {}
     try:
         for host in ("host-002", "host-007"):
-            made[host] = test_execute_nova.boot(admin, host)
+            made[host] = common.boot(admin, host=host)
         yield made
     finally:
         for name in made.values():

@@ -11,7 +11,7 @@ from benchmarks.execution import plans
 from benchmarks.execution import process
 from tests.cloud import client
 from tests.cloud import settings
-from tests.integration import test_execute_nova
+from tests.integration import common
 
 SOURCE = "host-007"
 
@@ -19,7 +19,7 @@ SOURCE = "host-007"
 @pytest.fixture
 def booted(admin: client.Client) -> Iterator[str]:
     """A server that can migrate; deleted in the end."""
-    name = test_execute_nova.boot(admin, SOURCE)
+    name = common.boot(admin, host=SOURCE)
     try:
         yield name
     finally:
@@ -29,9 +29,7 @@ def booted(admin: client.Client) -> Iterator[str]:
 def stop(admin: client.Client, name: str) -> None:
     """Shut a server off."""
     admin.compute.post(f"/servers/{name}/action", json={"os-stop": None})
-    client.until(
-        lambda: test_execute_nova.shown(admin, name)["status"] == "SHUTOFF", f"stopping {name}", 60
-    )
+    client.until(lambda: common.shown(admin, name)["status"] == "SHUTOFF", f"stopping {name}", 60)
 
 
 @pytest.mark.parametrize("allowed", [False, True])
@@ -58,7 +56,7 @@ def test_shut_off(
     apply = home.apply(home.write_plan(plan, "plan.json"))
     assert apply.end(180.0) == (0 if allowed else 4), apply.text()
     (entry,) = home.entries()
-    server: dict[str, Any] = test_execute_nova.shown(admin, booted)
+    server: dict[str, Any] = common.shown(admin, booted)
     assert server["status"] == "SHUTOFF"
     host = server["OS-EXT-SRV-ATTR:host"]
     if allowed:

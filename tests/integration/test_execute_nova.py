@@ -30,33 +30,10 @@ SOURCE, DEST = "host-007", "host-008"
 OVER = ("completed", "error", "failed", "cancelled")
 
 
-def boot(admin: client.Client, host: str) -> str:
-    """Make a small server on a host; returns its id when it is ACTIVE."""
-    flavors = admin.list(admin.compute, "/flavors", "flavors")
-    flavor = next(one["id"] for one in flavors if one["name"] == "general.small")
-    image = admin.list(admin.image, "/v2/images?name=test-image", "images")[0]["id"]
-    body = {
-        "name": "moving",
-        "flavorRef": flavor,
-        "imageRef": image,
-        "networks": "none",
-        "host": host,
-    }
-    made: str = admin.compute.post("/servers", json={"server": body}).json()["server"]["id"]
-    client.until(lambda: shown(admin, made)["status"] == "ACTIVE", f"server {made}", 60)
-    return made
-
-
-def shown(admin: client.Client, name: str) -> dict[str, Any]:
-    """A server as Nova shows it."""
-    found: dict[str, Any] = admin.compute.get(f"/servers/{name}").json()["server"]
-    return found
-
-
 @pytest.fixture
 def name(admin) -> Iterator[str]:
     """A server on SOURCE, deleted in the end."""
-    made = boot(admin, SOURCE)
+    made = common.boot(admin, host=SOURCE)
     try:
         yield made
     finally:
@@ -140,7 +117,7 @@ def test_aborted_in_the_queue(
     cloud: settings.Settings, admin: client.Client, here: nova.NovaCloud, name: str
 ) -> None:
     """One that waits for another on its host can be given up, too."""
-    first = boot(admin, SOURCE)
+    first = common.boot(admin, host=SOURCE)
     try:
         with common.fault(cloud, fault="copy-slow", server=first, seconds=300):
             here.live_migrate(first, DEST)
@@ -254,7 +231,7 @@ def test_part_is_as_fresh_as_the_whole(
     for group in before.snapshot.server_groups:
         for member in group.members[:1]:
             check(member, "host-002", "host-005")
-    new = boot(admin, DEST)
+    new = common.boot(admin, host=DEST)
     try:
         admin.compute.put(f"/servers/{name}/tags/nova-rebalancer:stay")
         admin.compute.post(f"/servers/{name}/action", json={"lock": None})
@@ -283,7 +260,7 @@ def test_part_is_as_fresh_as_the_whole(
             found = check(name, SOURCE)
             assert {host.service_host for host in found.hosts} == {SOURCE, DEST}
             admin.compute.delete(f"/servers/{new}/migrations/{running(admin, new)}")
-            client.until(lambda: shown(admin, new)["status"] == "ACTIVE", "aborted", 60)
+            client.until(lambda: common.shown(admin, new)["status"] == "ACTIVE", "aborted", 60)
         check(name, SOURCE, DEST)
     finally:
         admin.compute.delete(f"/servers/{new}")

@@ -64,32 +64,11 @@ def host(found: live.Live, name: str) -> Any:
     return next((one for one in found.snapshot.hosts if one.service_host == name), None)
 
 
-def boot(admin: client.Client, wait: bool = True, **more: Any) -> str:
-    """Make a small server; returns its id when it is ACTIVE."""
-    flavors = admin.list(admin.compute, "/flavors", "flavors")
-    flavor = next(one["id"] for one in flavors if one["name"] == "general.small")
-    image = admin.list(admin.image, "/v2/images?name=test-image", "images")[0]["id"]
-    body = {"name": "extra", "flavorRef": flavor, "imageRef": image, "networks": "none", **more}
-    made: str = admin.compute.post("/servers", json={"server": body}).json()["server"]["id"]
-    if wait:
-        client.until(lambda: status(admin, made) == "ACTIVE", f"server {made}", 60)
-    return made
-
-
-def status(admin: client.Client, name: str) -> str | None:
-    """A server's status, None when it is gone."""
-    try:
-        found: str = admin.compute.get(f"/servers/{name}").json()["server"]["status"]
-    except ksa.NotFound:
-        return None
-    return found
-
-
 def delete(admin: client.Client, name: str) -> None:
     """Delete a server and wait until it is gone."""
     with contextlib.suppress(ksa.NotFound):
         admin.compute.delete(f"/servers/{name}")
-    client.until(lambda: status(admin, name) is None, f"server {name} gone", 60)
+    client.until(lambda: common.status(admin, name) is None, f"server {name} gone", 60)
 
 
 def migrate(admin: client.Client, name: str) -> None:
@@ -132,10 +111,10 @@ def test_compute_killed(cloud, collect):
 @pytest.mark.parametrize("how", ["deleted", "made"])
 def test_between_two_pages(admin, collect, compute, how):
     """Servers that go or come between two pages are as they are in the end."""
-    made = [boot(admin)]
+    made = [common.boot(admin)]
     change = {
         "deleted": lambda: delete(admin, made[0]),
-        "made": lambda: made.append(boot(admin)),
+        "made": lambda: made.append(common.boot(admin)),
     }
     rule = proxy.Rule("GET /v2.1/servers/detail.*marker=", count=1, before=change[how])
     compute.rules.append(rule)
@@ -413,7 +392,7 @@ def test_leaked_allocations(admin, collect):
 
 def test_migrating(cloud, admin, collect):
     """An instance that migrates is charged on both hosts and planned on neither."""
-    name = boot(admin)
+    name = common.boot(admin)
     try:
         with common.fault(cloud, fault="copy-hang", server=name):
             migrate(admin, name)
@@ -432,7 +411,7 @@ def test_migrating(cloud, admin, collect):
             assert name not in plan(found)
             assert not [held for one in found.snapshot.hosts for held in one.held]
             admin.compute.delete(f"/servers/{name}/migrations/{running['id']}")
-            client.until(lambda: status(admin, name) == "ACTIVE", "aborted", 60)
+            client.until(lambda: common.status(admin, name) == "ACTIVE", "aborted", 60)
         client.until(
             lambda: migration(admin, name)["status"] == "cancelled", "record of the abort", 60
         )
@@ -448,12 +427,12 @@ def host_id(found: live.Live, name: str | None) -> str | None:
 
 def test_failed_migration(cloud, admin, collect):
     """After a migration that failed on both ends the leaked charges stay, and it is not planned."""
-    name = boot(admin)
+    name = common.boot(admin)
     try:
         with common.fault(cloud, fault="copy-error", server=name):
             migrate(admin, name)
             client.until(lambda: migration(admin, name)["status"] == "error", "failed", 60)
-            client.until(lambda: status(admin, name) == "ERROR", "in error", 60)
+            client.until(lambda: common.status(admin, name) == "ERROR", "in error", 60)
         found = collect()
         assert name not in plan(found)
         held = [(h.consumer, h.why) for one in found.snapshot.hosts for h in one.held]
@@ -481,14 +460,16 @@ def assert_charges(admin: client.Client, found: live.Live, one: Any) -> None:
 
 def test_half_made_and_half_deleted(cloud, admin, collect):
     """Servers that are being built or deleted count where they are, and are not planned."""
-    made = boot(admin)
+    made = common.boot(admin)
     name = host_of(admin, made)
     # Its compute hears of nothing, so what is asked of it stays half done.
     computes.ask(cloud, "kill", [name], signal.SIGSTOP)
     half: list[str] = []
     try:
         admin.compute.delete(f"/servers/{made}")
-        half.append(boot(admin, wait=False, availability_zone=f"{zone_of(admin, name)}:{name}"))
+        half.append(
+            common.boot(admin, wait=False, availability_zone=f"{zone_of(admin, name)}:{name}")
+        )
         found = client.until(
             lambda: one if server(one := collect(), made).task_state == "deleting" else None,
             "deleting",
@@ -510,7 +491,9 @@ def test_half_made_and_half_deleted(cloud, admin, collect):
 
 def settled(admin: client.Client, name: str) -> None:
     """Wait until nothing is being done with a server."""
-    client.until(lambda: status(admin, name) in ("ACTIVE", "ERROR", None), f"server {name}", 90)
+    client.until(
+        lambda: common.status(admin, name) in ("ACTIVE", "ERROR", None), f"server {name}", 90
+    )
 
 
 def host_of(admin: client.Client, name: str) -> str:
@@ -529,9 +512,9 @@ def test_no_valid_host(admin, collect):
     """A server no host was found for is outside, with its status."""
     flavor = {"name": "enormous", "vcpus": 1000, "ram": 1024, "disk": 1}
     made = admin.compute.post("/flavors", json={"flavor": flavor}).json()["flavor"]["id"]
-    name = boot(admin, wait=False, flavorRef=made)
+    name = common.boot(admin, wait=False, flavorRef=made)
     try:
-        client.until(lambda: status(admin, name) == "ERROR", "no valid host", 60)
+        client.until(lambda: common.status(admin, name) == "ERROR", "no valid host", 60)
         found = collect()
         lost = {one.id: (one.reason, one.status) for one in found.snapshot.outside}
         assert lost == {name: ("no_host", "ERROR")}
@@ -542,7 +525,7 @@ def test_no_valid_host(admin, collect):
 
 def test_opted_out_meanwhile(admin, collect):
     """Tags and metadata set since the last reading count, although a tag is no change to Nova."""
-    made = [boot(admin) for _ in range(2)]
+    made = [common.boot(admin) for _ in range(2)]
     try:
         first = collect(cache=True)
         before = admin.compute.get(f"/servers/{made[1]}").json()["server"]["updated"]
@@ -561,14 +544,14 @@ def test_opted_out_meanwhile(admin, collect):
 
 def test_second_reading(admin, collect):
     """A second reading with little effort says what a fresh one says, whatever happened between."""
-    gone, moved = boot(admin), boot(admin)
+    gone, moved = common.boot(admin), common.boot(admin)
     made = [gone, moved]
     try:
         collect(cache=True)
         delete(admin, gone)
         migrate(admin, moved)
         client.until(lambda: migration(admin, moved)["status"] == "completed", "moved", 60)
-        made.append(boot(admin))
+        made.append(common.boot(admin))
         assert common.facts(collect(cache=True)) == common.facts(collect())
     finally:
         for name in made:
