@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The aggregated flow model: how many instances of each kind leave and enter each place.
 
-Instances of one size under the same rules are interchangeable, so a placement is counted, not
-named: for each class and place (a host and the cells the guest is on) one whole number of
-instances that leave and one of instances that enter.  Any such counts that balance can be turned
-into moves of instances, each to another host, when no class has more leaving and entering at one
-host than it has moves in all (a transport problem with a forbidden diagonal, by Hall's theorem);
-such rows are added when a solution breaks them.
+For each kind of interchangeable instances and each place (a host and the cells the guest is on)
+there is one whole number of instances that leave and one of instances that enter.  Rows that let
+the counts be turned into moves are added when a solution breaks them (``kinds`` says which).
 
 The order of moves is not part of the model, so its bound holds for whatever the path-finder does.
 
@@ -18,10 +15,7 @@ hosts and 2,089 instances, with the same optimum.
 """
 
 import collections
-from collections.abc import Mapping
 from collections.abc import Sequence
-import dataclasses
-import math
 
 import numpy as np
 from ortools.sat.python import cp_model
@@ -30,84 +24,9 @@ from nova_rebalancer.model import arrays
 from nova_rebalancer.model import ledger
 from nova_rebalancer.model import state
 from nova_rebalancer.model.objectives import fragmentation
-
-Place = tuple[int, tuple[int, ...]]
-"""A host, and the host cells of the guest cells; sorted when the guest cells are alike."""
+from nova_rebalancer.plan import kinds
 
 Expr = cp_model.LinearExprT
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Kind:
-    """Interchangeable instances: their class, and who of them is where."""
-
-    example: int
-    alike: bool
-    at: Mapping[Place, tuple[int, ...]]
-
-    @property
-    def size(self) -> int:
-        """How many instances are of this kind."""
-        return sum(len(here) for here in self.at.values())
-
-
-def kinds(start: state.PlacementState) -> list[Kind]:
-    """Group the movable instances of ``start`` by what the model can tell apart."""
-    groups = state.group_members(start)
-    found: dict[object, dict[Place, list[int]]] = {}
-    alike: dict[object, bool] = {}
-    for v in np.nonzero(start.movable)[0].tolist():
-        guest = start.guest[v, : start.guests_of[v]]
-        key = (
-            start.demand[v].tobytes(),
-            guest.tobytes(),
-            int(start.eligibility_of[v]),
-            tuple(groups.get(v, ())),
-        )
-        if key not in found:
-            found[key] = collections.defaultdict(list)
-            alike[key] = bool((guest == guest[:1]).all())
-        place = (
-            int(start.host_of[v]),
-            canonical(start.cells_of[v][: start.guests_of[v]], alike[key]),
-        )
-        found[key][place].append(v)
-    return [
-        Kind(
-            example=next(iter(at.values()))[0],
-            alike=alike[key],
-            at={place: tuple(here) for place, here in at.items()},
-        )
-        for key, at in found.items()
-    ]
-
-
-def size(start: state.PlacementState) -> int:
-    """Return how many places instances of each kind could enter, which is the model's size."""
-    total = 0
-    for kind in kinds(start):
-        guests = int(start.guests_of[kind.example])
-        cells = start.cells[start.allowed[start.eligibility_of[kind.example]]]
-        for count, hosts in zip(*np.unique(cells, return_counts=True), strict=True):
-            ways = math.comb(count, guests) if kind.alike else math.perm(count, guests)
-            total += int(hosts) * ways
-    return total
-
-
-def canonical(cells: Sequence[int], alike: bool) -> tuple[int, ...]:
-    """Write the cells of a guest in the one way that stands for all that are as good."""
-    plain = tuple(int(n) for n in cells)
-    return tuple(sorted(plain)) if alike else plain
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Flow:
-    """A solution: how many of each kind leave and enter each place, in net terms."""
-
-    leave: tuple[Mapping[Place, int], ...]
-    enter: tuple[Mapping[Place, int], ...]
-    slots: int
-    free: int
 
 
 class FlowModel:
@@ -131,12 +50,12 @@ class FlowModel:
         self.start = start
         self._tolerant = tolerant
         self.cores = cores
-        self.kinds = kinds(start)
+        self.kinds = kinds.kinds(start)
         self.model = cp_model.CpModel()
         self.limit = min(limit, sum(kind.size for kind in self.kinds))
         self._used, self._cell_used = start.used(), start.cell_used()
-        self.leave: list[dict[Place, cp_model.IntVar]] = []
-        self.enter: list[dict[Place, cp_model.IntVar]] = []
+        self.leave: list[dict[kinds.Place, cp_model.IntVar]] = []
+        self.enter: list[dict[kinds.Place, cp_model.IntVar]] = []
         self._most_free()
         for k, kind in enumerate(self.kinds):
             self._add_kind(k, kind)
@@ -163,7 +82,7 @@ class FlowModel:
         self._most = start.capacity - used
         self._cell_most = start.cell_capacity - cell_used
 
-    def _add_kind(self, k: int, kind: Kind) -> None:
+    def _add_kind(self, k: int, kind: kinds.Kind) -> None:
         start, model, v = self.start, self.model, kind.example
         total = min(kind.size, self.limit)
         self.leave.append(
@@ -173,7 +92,7 @@ class FlowModel:
             }
         )
         asked = np.nonzero(start.demand[v])[0]
-        enter: dict[Place, cp_model.IntVar] = {}
+        enter: dict[kinds.Place, cp_model.IntVar] = {}
         for h in np.nonzero(start.allowed[start.eligibility_of[v]])[0].tolist():
             most = total
             for r in asked:
@@ -412,11 +331,11 @@ class FlowModel:
                 return False
         return True
 
-    def separate(self, flow: Flow) -> bool:
+    def separate(self, flow: kinds.Flow) -> bool:
         """Add the rows that ``flow`` breaks: more leaving and entering at a host than moves."""
         added = False
         for k, (leave, enter) in enumerate(zip(flow.leave, flow.enter, strict=True)):
-            for h in _crowded(leave, enter):
+            for h in kinds.crowded(leave, enter):
                 if (k, h) not in self._off_host:
                     self._off_host.add((k, h))
                     added = True
@@ -431,7 +350,7 @@ class FlowModel:
 
     def hint(self, host_of: arrays.Ints, cells_of: arrays.Ints) -> None:
         """Give the solver a placement to start from."""
-        flow = self.read(host_of, cells_of)
+        flow = kinds.read(self.start, self.kinds, host_of, cells_of)
         now = self.start.placed(host_of, cells_of)
         free = fragmentation.unit_free(now, now.used(), now.cell_used(), now.topologyless())
         self.model.clear_hints()
@@ -442,40 +361,11 @@ class FlowModel:
                 for place, var in places.items():
                     self.model.add_hint(var, count.get(place, 0))
 
-    def read(self, host_of: arrays.Ints, cells_of: arrays.Ints) -> Flow:
-        """Return the flow that leads to a placement; its slots and free cores are not counted."""
-        start = self.start
-        leave_all, enter_all = [], []
-        for kind in self.kinds:
-            leave: collections.Counter[Place] = collections.Counter()
-            enter: collections.Counter[Place] = collections.Counter()
-            for place, here in kind.at.items():
-                for v in here:
-                    if host_of[v] != start.host_of[v]:
-                        cells = cells_of[v, : start.guests_of[v]].tolist()
-                        leave[place] += 1
-                        enter[int(host_of[v]), canonical(cells, kind.alike)] += 1
-            leave_all.append(leave)
-            enter_all.append(enter)
-        return Flow(tuple(leave_all), tuple(enter_all), 0, 0)
+    def placement(self, flow: kinds.Flow) -> state.PlacementState:
+        """Name the instances behind a solution that ``separate`` found nothing to add for."""
+        return kinds.placement(self.start, self.kinds, flow)
 
-    def placement(self, flow: Flow) -> state.PlacementState:
-        """Name the instances behind the counts: who leaves each place, and where to.
-
-        ``flow`` must be one that ``separate`` found nothing to add for.
-        """
-        start = self.start
-        host_of, cells_of = start.host_of.copy(), start.cells_of.copy()
-        for kind, leave, enter in zip(self.kinds, flow.leave, flow.enter, strict=True):
-            movers = {place: list(kind.at[place][:count]) for place, count in leave.items()}
-            for source, (h, cells) in _pairs(leave, enter):
-                v = movers[source].pop(0)
-                host_of[v] = h
-                cells_of[v] = state.NOWHERE
-                cells_of[v, : len(cells)] = cells
-        return start.placed(host_of, cells_of)
-
-    def flow(self, value: cp_model.CpSolver) -> Flow:
+    def flow(self, value: cp_model.CpSolver) -> kinds.Flow:
         """Read a solution; what leaves and enters the same place cancels out."""
         leave_all, enter_all = [], []
         for leave, enter in zip(self.leave, self.enter, strict=True):
@@ -488,56 +378,13 @@ class FlowModel:
                 net_into[place] -= same
             # Two instances that change places by way of a third place may need it: an instance
             # that leaves a host can come back to other cells only as another of its kind.
-            if not _crowded(net_out, net_into):
+            if not kinds.crowded(net_out, net_into):
                 out, into = net_out, net_into
             leave_all.append({place: count for place, count in out.items() if count})
             enter_all.append({place: count for place, count in into.items() if count})
-        return Flow(
+        return kinds.Flow(
             tuple(leave_all),
             tuple(enter_all),
             int(value.value(self.slots)),
             int(value.value(self.free)),
         )
-
-
-def _crowded(leave: Mapping[Place, int], enter: Mapping[Place, int]) -> list[int]:
-    """Hosts where more of a kind leave and enter than move in all."""
-    at: collections.Counter[int] = collections.Counter()
-    for (h, _), count in (*leave.items(), *enter.items()):
-        at[h] += count
-    moves = sum(leave.values())
-    return [h for h, count in at.items() if count > moves]
-
-
-def _pairs(leave: Mapping[Place, int], enter: Mapping[Place, int]) -> list[tuple[Place, Place]]:
-    """Pair places left with places entered, never two of one host.
-
-    The host with most still to pair goes first; while no host has more than half of all ends,
-    which ``separate`` sees to, that never gets stuck.
-    """
-    out, into = dict(leave), dict(enter)
-    pairs = []
-    while out:
-        ends: collections.Counter[int] = collections.Counter()
-        for places in (out, into):
-            for (h, _), count in places.items():
-                ends[h] += count
-        tight = min(ends, key=lambda h: (-ends[h], h))
-        source = min(
-            out,
-            key=lambda place: (place[0] != tight, -ends[place[0]], place),
-        )
-        dest = min(
-            (place for place in into if place[0] != source[0]),
-            key=lambda place: (
-                source[0] != tight and place[0] != tight,
-                -ends[place[0]],
-                place,
-            ),
-        )
-        pairs.append((source, dest))
-        for places, place in ((out, source), (into, dest)):
-            places[place] -= 1
-            if not places[place]:
-                del places[place]
-    return pairs

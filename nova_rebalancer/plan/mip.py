@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exact planner: the aggregated flow model solved to a proof, with a search beside it.
+"""The exact planner: the pattern model, and where that has no proof, the flow model and a search.
 
-The solver's bound is tight within seconds, its targets are poor until shortly before the proof;
-the search finds good targets at once and has no bound.  So both run side by side, in rounds of
-growing work, and meet after each: the better target starts the next round, and a target as good
-as the bound ends the planning.  Rounds are measured in work, not seconds, and what one does
-within a round does not depend on the other, so a run repeats itself exactly unless the clock or
-a person ends it.
+The pattern model mostly ends with a proof in a second; if not, its bound goes on holding.  The flow
+model knows every rule.  Its bound is tight within seconds, its targets are poor until shortly
+before the proof; the search finds good targets at once and has no bound.  So these two run side
+by side, in rounds of growing work, and meet after each: the better target starts the next round,
+and a target as good as the bound ends the planning.  Rounds are measured in work, not seconds, and
+what one does within a round does not depend on the other, so a run repeats itself exactly unless
+the clock or a person ends it.
 """
 
 from collections.abc import Callable
@@ -19,8 +20,11 @@ from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base as objectives
 from nova_rebalancer.model.objectives import fragmentation
 from nova_rebalancer.plan import base
+from nova_rebalancer.plan import exchange
 from nova_rebalancer.plan import flow
 from nova_rebalancer.plan import greedy
+from nova_rebalancer.plan import kinds
+from nova_rebalancer.plan import patterns
 from nova_rebalancer.plan import search
 from nova_rebalancer.plan import solver
 
@@ -61,32 +65,90 @@ def plan(
     """
     if not isinstance(goal, fragmentation.Fragmentation):
         raise TypeError(f"planner mip has no model for goal {goal.name}")
-    if flow.size(start) > min(LARGEST, PLACES_PER_S * budget.left_s()):
-        return dataclasses.replace(search.plan(start, goal, budget, seed, watch), planner="mip")
-    first = greedy.plan(start, goal, budget, seed, watch)
-    model = flow.FlowModel(start, goal.cores, budget.max_migrations)
     meter = solver.Meter(budget, seed, watch)
-    solve = _most_slots if model.free_is_constant() else _best_ratio
-    best, bound = solve(model, goal, first, meter)
-    bound = min(max(bound, 0.0), best.value.value)
-    if best.value.value - bound <= target.TOLERANCE:
+    found, most = _by_patterns(start, goal, meter)
+    if found is None or _cores(found, goal)[1] < most:
+        first = greedy.plan(start, goal, budget, seed, watch)
+        found = first if found is None or first.value.value < found.value.value else found
+        found, bound = _further(start, goal, found, most, meter)
+    else:
+        bound = found.value.value
+    bound = min(max(bound, 0.0), found.value.value)
+    if found.value.value - bound <= target.TOLERANCE:
         status = target.OPTIMAL
     elif watch.stopped():
         status = target.INTERRUPTED
     else:
         status = target.TIME_LIMIT if budget.over() else target.FEASIBLE
-    return dataclasses.replace(best, bound=bound, status=status, planner="mip")
+    return dataclasses.replace(found, bound=bound, status=status, planner="mip")
+
+
+def _by_patterns(
+    start: state.PlacementState, goal: fragmentation.Fragmentation, meter: solver.Meter
+) -> tuple[target.Target | None, float]:
+    """Return the pattern model's target, None if it has none, and the most slots there can be."""
+    cloud = exchange.cloud(start, goal.cores)
+    if cloud is None:
+        return None, math.inf
+    market = exchange.Market(cloud)
+    limit = meter.budget.max_migrations
+    most = patterns.bound(market, limit, meter)
+    if most is None:
+        return None, math.inf
+    now = target.Target(
+        start.host_of, start.cells_of, goal.evaluate(start), None, "", "mip", meter.seed
+    )
+    free, slots = _cores(now, goal)
+    meter.watch.bound(_rate(goal, free, slots + most.slots))
+    reached, won = patterns.place(start, market, most, limit, meter)
+    if reached is None:
+        return None, slots + won
+    value = goal.evaluate(reached)
+    meter.watch.incumbent(value.value)
+    found = dataclasses.replace(
+        now, host_of=reached.host_of, cells_of=reached.cells_of, value=value
+    )
+    return found, slots + won
+
+
+def _further(
+    start: state.PlacementState,
+    goal: fragmentation.Fragmentation,
+    first: target.Target,
+    most: float,
+    meter: solver.Meter,
+) -> tuple[target.Target, float]:
+    """Return a better target than ``first`` if there is one, and a bound of the goal's value."""
+    if kinds.size(start) > min(LARGEST, PLACES_PER_S * meter.budget.left_s()):
+        bound = _rate(goal, _cores(first, goal)[0], most) if math.isfinite(most) else 0.0
+        beside = _Beside(meter.watch, bound)
+        searching = search.Search(start, goal, first, meter.budget, meter.seed, beside)
+        searching.run()
+        return searching.best, bound
+    model = flow.FlowModel(start, goal.cores, meter.budget.max_migrations)
+    if model.free_is_constant():
+        return _most_slots(model, goal, first, most, meter)
+    return _best_ratio(model, goal, first, meter)
+
+
+def _rate(goal: fragmentation.Fragmentation, free: int, slots: float) -> float:
+    """Return the goal's value for so many slots."""
+    # Solver bounds are floats: one that is a hair below a whole number means that number.
+    return goal.value(max(0, free - goal.cores * math.floor(slots + 1e-6)), free).value
 
 
 class _Beside(base.Watch):
-    """The search's watch: passes on what it hears, and can be told to end."""
+    """The search's watch: passes on what it hears, and ends it at ``bound`` or when told to."""
 
-    def __init__(self, watch: base.Watch) -> None:
+    def __init__(self, watch: base.Watch, bound: float) -> None:
         self._watch = watch
+        self._bound = bound
         self.ended = False
 
     def incumbent(self, value: float) -> None:
         self._watch.incumbent(value)
+        if value <= self._bound + target.TOLERANCE:
+            self.ended = True
 
     def stopped(self) -> bool:
         return self.ended or self._watch.stopped()
@@ -96,19 +158,19 @@ def _most_slots(
     model: flow.FlowModel,
     goal: fragmentation.Fragmentation,
     first: target.Target,
+    most: float,
     meter: solver.Meter,
 ) -> tuple[target.Target, float]:
     """Maximise slots where the free cores of the cloud cannot change; return target and bound."""
     free, slots = _cores(first, goal)
 
     def rate(slots: float) -> float:
-        # Solver bounds are floats: one that is a hair below a whole number means that number.
-        return goal.value(max(0, free - goal.cores * math.floor(slots + 1e-6)), free).value
+        return _rate(goal, free, slots)
 
     model.model.maximize(model.slots)
-    beside = _Beside(meter.watch)
+    beside = _Beside(meter.watch, rate(most) if math.isfinite(most) else -1.0)
     searching = search.Search(model.start, goal, first, meter.budget, meter.seed, beside)
-    most, work = math.inf, ROUND_WORK
+    work = ROUND_WORK
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="search") as pool:
         while True:
             other = pool.submit(searching.run, SEARCH_SHARE * work)
@@ -116,7 +178,7 @@ def _most_slots(
             try:
                 found, bound, proven = _exact(model, meter, work, rate)
             finally:
-                beside.ended = proven
+                beside.ended |= proven
                 other.result()
             if math.isfinite(bound):
                 most = min(most, math.floor(bound + 1e-6))
@@ -143,7 +205,7 @@ def _exact(
     meter: solver.Meter,
     work: float,
     rate: Callable[[float], float] | None,
-) -> tuple[flow.Flow | None, float, bool]:
+) -> tuple[kinds.Flow | None, float, bool]:
     """Solve for one round; return what was found, the bound of the objective, whether proven.
 
     ``rate`` turns objective values into what the watch hears; None keeps it silent.
@@ -186,7 +248,7 @@ def _fewest_moves(
 def _target(
     model: flow.FlowModel,
     goal: fragmentation.Fragmentation,
-    found: flow.Flow,
+    found: kinds.Flow,
     like: target.Target,
 ) -> target.Target:
     """Return the target of a flow."""

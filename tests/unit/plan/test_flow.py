@@ -9,13 +9,14 @@ from ortools.sat.python import cp_model
 import pytest
 
 from nova_rebalancer.plan import flow
+from nova_rebalancer.plan import kinds
 from tests import clouds
 
 PLACES = st.tuples(st.integers(0, 3), st.sampled_from([(0,), (1,)]))
 
 
 @st.composite
-def counts(draw: st.DrawFn) -> tuple[dict[flow.Place, int], dict[flow.Place, int]]:
+def counts(draw: st.DrawFn) -> tuple[dict[kinds.Place, int], dict[kinds.Place, int]]:
     """Moves drawn one by one, each to another host, then only counted."""
     moves = draw(st.lists(st.tuples(PLACES, PLACES), max_size=12))
     moves = [(source, dest) for source, dest in moves if source[0] != dest[0]]
@@ -27,10 +28,10 @@ def counts(draw: st.DrawFn) -> tuple[dict[flow.Place, int], dict[flow.Place, int
 
 @hypothesis.settings(max_examples=200)
 @hypothesis.given(counts())
-def test_pairs(ends: tuple[dict[flow.Place, int], dict[flow.Place, int]]) -> None:
+def test_pairs(ends: tuple[dict[kinds.Place, int], dict[kinds.Place, int]]) -> None:
     """Counts that come from moves are paired completely, and never two of one host."""
     leave, enter = ends
-    pairs = flow._pairs(leave, enter)
+    pairs = kinds.pairs(leave, enter)
     assert collections.Counter(source for source, _ in pairs) == leave
     assert collections.Counter(dest for _, dest in pairs) == enter
     assert all(source[0] != dest[0] for source, dest in pairs)
@@ -71,7 +72,7 @@ def test_separate(leave, enter, breaks: bool) -> None:
     """Rows are added exactly when more leave and enter at a host than move, and once only."""
     made = model()
     before = len(made.model.proto.constraints)
-    broken = flow.Flow((leave,), (enter,), 0, 0)
+    broken = kinds.Flow((leave,), (enter,), 0, 0)
     assert made.separate(broken) == breaks
     assert (len(made.model.proto.constraints) > before) == breaks
     assert not made.separate(broken)

@@ -1,0 +1,498 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts as the pattern model sees them, and what they can exchange at given prices.
+
+A *unit* is where cores are counted: a NUMA cell, or a host without cells.  An *exchange* of a unit
+is which instances leave it and which enter it; instances on two cells shift both units of their
+host alike.  Hosts whose units hold the same are of one *shape* and stand for each other.
+
+At a price for every kind, the best exchange of a shape is a knapsack over its free cores, solved
+exactly by dynamic programming for all shapes at once.  Memory, groups and everything else but
+cores is left out of it, so what it finds can be too good and never too bad: it serves bounds.
+"""
+
+import collections
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+import math
+
+import numpy as np
+
+from nova_rebalancer.model import arrays
+from nova_rebalancer.model import state
+from nova_rebalancer.plan import kinds
+
+NEVER = -1e18
+"""The value of what cannot be."""
+
+CLOSE = 1e-9
+
+LARGEST = 1024
+"""Most steps that the free cores of a unit may be counted in."""
+
+Counts = dict[int, int]
+"""How many of each kind."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """Hosts that hold the same.
+
+    Attributes
+    ----------
+    hosts
+        With each, the cells of its units in the shape's order (``()`` for a host without cells).
+    units
+        Indices of its units.
+    doubles
+        How many of each kind it holds on two cells.
+    entrance
+        What may enter it, as an index.
+    """
+
+    hosts: tuple[tuple[int, tuple[tuple[int, ...], ...]], ...]
+    units: tuple[int, ...]
+    doubles: Counts
+    entrance: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unit:
+    """Free cores, counted in ``Cloud.step``, and how many of each kind it holds for itself."""
+
+    free: int
+    held: Counts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entrance:
+    """Kinds that may enter, and whether free cores there count as slots."""
+
+    kinds: frozenset[int]
+    counted: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cloud:
+    """A state as shapes.
+
+    ``weight`` is what an instance of each kind takes of every unit it is on, and ``slot`` X, both
+    in steps; ``double`` says which kinds are on two cells.
+    """
+
+    kinds: Sequence[kinds.Kind]
+    shapes: Sequence[Shape]
+    units: Sequence[Unit]
+    entrances: Sequence[Entrance]
+    weight: Sequence[int]
+    double: Sequence[bool]
+    slot: int
+    most: int
+
+    def slots(self, i: int) -> int:
+        """Return the slots of a host of shape ``i`` as it is."""
+        shape = self.shapes[i]
+        if not self.entrances[shape.entrance].counted:
+            return 0
+        return sum(self.units[u].free // self.slot for u in shape.units)
+
+
+def cloud(start: state.PlacementState, cores: int) -> Cloud | None:
+    """Return ``start`` as shapes; None where cores are not all that such exchanges change.
+
+    That is where nothing with cores may move, where an instance is on more than two cells or on cells that are not alike, where it
+    makes many units into one, where cores are counted in several resources or shared by hosts,
+    and where a unit is overfull.
+    """
+    resources = {int(r) for r in start.core if r != state.NOWHERE}
+    if len(resources) != 1:
+        return None
+    (r,) = resources
+    used, cell_used, topologyless = start.used(), start.cell_used(), start.topologyless()
+    if (start.cells[topologyless > 0] > 0).any():
+        return None
+    free: dict[int, list[int]] = {}
+    for h in range(len(start.hosts)):
+        if start.cells[h] > 0:
+            room = start.cell_capacity[h, : start.cells[h], r] - cell_used[h, : start.cells[h], r]
+            if (start.cell_capacity[h, : start.cells[h], r] >= state.UNLIMITED).any():
+                return None
+        else:
+            row = int(start.row_of[h, r])
+            if row >= len(start.hosts):
+                return None
+            room = np.array([0 if row == state.NOWHERE else start.capacity[row, r] - used[row, r]])
+        if (room < 0).any():
+            return None
+        free[h] = room.tolist()
+    found = [one for one in kinds.kinds(start) if start.demand[one.example, r] > 0]
+    if not found:
+        return None
+    weight = []
+    for kind in found:
+        v = kind.example
+        guests = int(start.guests_of[v])
+        allowed = start.cells[start.allowed[start.eligibility_of[v]]]
+        on = [int(start.cells[h]) for h, _ in kind.at]
+        places = [*allowed.tolist(), *on]
+        if guests > 2 or (guests == 2 and not (kind.alike and all(n <= 2 for n in places))):
+            return None
+        if guests == 0 and any(places):
+            return None
+        if guests and any(not cells or state.NOWHERE in cells for _, cells in kind.at):
+            return None
+        weight.append(int(start.guest[v, 0, r]) if guests else int(start.demand[v, r]))
+    return _shapes(start, cores, found, weight, free)
+
+
+def _shapes(
+    start: state.PlacementState,
+    cores: int,
+    found: Sequence[kinds.Kind],
+    weight: Sequence[int],
+    free: dict[int, list[int]],
+) -> Cloud | None:
+    step = math.gcd(cores, *weight, *(cell for cells in free.values() for cell in cells))
+    double = [int(start.guests_of[kind.example]) == 2 for kind in found]
+    held: dict[tuple[int, int], Counts] = collections.defaultdict(dict)
+    doubles: dict[int, Counts] = collections.defaultdict(dict)
+    for k, kind in enumerate(found):
+        for (h, cells), who in kind.at.items():
+            here = doubles[h] if double[k] else held[h, cells[0] if cells else 0]
+            here[k] = here.get(k, 0) + len(who)
+    may = np.array([start.allowed[start.eligibility_of[kind.example]] for kind in found])
+    entrances: dict[Entrance, int] = {}
+    hosts: dict[object, list[tuple[int, tuple[tuple[int, ...], ...]]]] = {}
+    first: dict[object, tuple[list[Unit], Counts, int]] = {}
+    for h, rooms in free.items():
+        counted = bool(start.usable[h] and start.core[h] != state.NOWHERE)
+        cells = int(start.cells[h])
+        entrance = Entrance(
+            frozenset(k for k in np.nonzero(may[:, h])[0].tolist() if not double[k] or cells == 2),
+            counted,
+        )
+        e = entrances.setdefault(entrance, len(entrances))
+        order = sorted(
+            range(len(rooms)), key=lambda n: (rooms[n], sorted(held.get((h, n), {}).items()))
+        )
+        units = [Unit(rooms[n] // step, held.get((h, n), {})) for n in order]
+        key = (
+            e,
+            tuple((unit.free, tuple(sorted(unit.held.items()))) for unit in units),
+            tuple(sorted(doubles.get(h, {}).items())),
+        )
+        first.setdefault(key, (units, doubles.get(h, {}), e))
+        hosts.setdefault(key, []).append((h, tuple((n,) if cells else () for n in order)))
+    shapes, all_units = [], []
+    for key, (units, twice, e) in first.items():
+        at = len(all_units)
+        all_units += units
+        shapes.append(Shape(tuple(hosts[key]), tuple(range(at, at + len(units))), twice, e))
+    steps = [amount // step for amount in weight]
+    most = max(
+        (
+            unit.free
+            + sum(steps[k] * count for k, count in unit.held.items())
+            + sum(steps[k] * count for k, count in shape.doubles.items())
+            for shape in shapes
+            for unit in (all_units[u] for u in shape.units)
+        ),
+        default=0,
+    )
+    if most > LARGEST:
+        return None
+    return Cloud(found, shapes, all_units, tuple(entrances), steps, double, cores // step, most)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """What leaves and enters one unit, or both; ``value`` at the prices it was found for."""
+
+    leave: Counts
+    enter: Counts
+    value: float
+
+
+class _Leaving:
+    """Most value that can be had by letting exactly so many cores leave, for each holder.
+
+    ``tables[j]`` (rows, C + 1) uses the first j kinds of each holder.
+    """
+
+    def __init__(self, holders: Sequence[Counts], weight: Sequence[int], most: int) -> None:
+        self._holders = [sorted(one.items()) for one in holders]
+        longest = max((len(one) for one in self._holders), default=0)
+        shape = (len(holders), longest)
+        self._kind = np.zeros(shape, dtype=np.int64)
+        self._count = np.zeros(shape, dtype=np.int64)
+        self._weight = np.ones(shape, dtype=np.int64)
+        for row, one in enumerate(self._holders):
+            for j, (k, count) in enumerate(one):
+                self._kind[row, j], self._count[row, j] = k, count
+                self._weight[row, j] = weight[k]
+        self._columns = np.arange(most + 1)
+        self.tables: list[arrays.Floats] = []
+        self._value = np.zeros(0)
+
+    def price(self, value: arrays.Floats) -> None:
+        """Fill the tables for the value of letting one of each kind leave."""
+        self._value = value
+        rows = self._kind.shape[0]
+        table = np.full((rows, self._columns.size), NEVER)
+        table[:, 0] = 0.0
+        self.tables = [table]
+        for j in range(self._kind.shape[1]):
+            before, table = table, table.copy()
+            for count in range(1, int(self._count[:, j].max()) + 1):
+                come_from = self._columns - (count * self._weight[:, j])[:, None]
+                fits = (come_from >= 0) & (self._count[:, j] >= count)[:, None]
+                if not fits.any():
+                    break
+                more = np.take_along_axis(before, np.maximum(come_from, 0), axis=1)
+                more += (count * value[self._kind[:, j]])[:, None]
+                np.maximum(table, np.where(fits, more, NEVER), out=table)
+            self.tables.append(table)
+
+    def ways(self, row: int, amount: int, least: float) -> Iterator[tuple[Counts, float]]:
+        """Yield every choice of ``amount`` cores that is worth ``least`` or more."""
+        chosen: Counts = {}
+
+        def choose(j: int, left: int, worth: float) -> Iterator[tuple[Counts, float]]:
+            if j == 0:
+                if left == 0:
+                    yield dict(chosen), worth
+                return
+            k, count = int(self._kind[row, j - 1]), int(self._count[row, j - 1])
+            weight, value = int(self._weight[row, j - 1]), float(self._value[k])
+            for c in range(min(count, left // weight) + 1):
+                now = worth + c * value
+                if self.tables[j - 1][row, left - c * weight] + now >= least - CLOSE:
+                    if c:
+                        chosen[k] = c
+                    yield from choose(j - 1, left - c * weight, now)
+                    chosen.pop(k, None)
+
+        yield from choose(len(self._holders[row]), amount, 0.0)
+
+
+class _Entering:
+    """The same for what may enter, at each entrance, as many of a kind as one likes."""
+
+    def __init__(
+        self, entrances: Sequence[Sequence[int]], weight: Sequence[int], most: int
+    ) -> None:
+        self._entrances = entrances
+        self._weight = weight
+        self._most = most
+        self.table = np.zeros((len(entrances), most + 1))
+        self._tables: dict[int, list[list[float]]] = {}
+        self._value = np.zeros(0)
+        self._known = np.zeros((len(entrances), len(weight)), dtype=bool)
+        for e, known in enumerate(entrances):
+            self._known[e, list(known)] = True
+        self._alike: dict[int, list[int]] = collections.defaultdict(list)
+        for k, one in enumerate(weight):
+            if self._known[:, k].any():
+                self._alike[one].append(k)
+
+    def price(self, value: arrays.Floats) -> None:
+        """Fill the table for the value of letting one of each kind enter."""
+        self._value = value
+        self._tables = {}
+        # Of kinds that weigh the same only the dearest matters.
+        best = {
+            weight: np.where(self._known[:, alike], value[alike], NEVER).max(axis=1)
+            for weight, alike in self._alike.items()
+        }
+        self.table = np.full((len(self._entrances), self._most + 1), NEVER)
+        self.table[:, 0] = 0.0
+        for amount in range(1, self._most + 1):
+            for weight, worth in best.items():
+                if weight <= amount:
+                    with_it = self.table[:, amount - weight] + worth
+                    np.maximum(self.table[:, amount], with_it, out=self.table[:, amount])
+        np.maximum(self.table, NEVER, out=self.table)
+
+    def _prefixes(self, e: int) -> list[list[float]]:
+        """Return tables like ``table[e]`` that use the first kinds only."""
+        if e not in self._tables:
+            row = [0.0] + [NEVER] * self._most
+            rows = [row]
+            for k in self._entrances[e]:
+                row = row.copy()
+                weight, worth = self._weight[k], float(self._value[k])
+                for amount in range(weight, self._most + 1):
+                    row[amount] = max(row[amount], row[amount - weight] + worth)
+                rows.append(row)
+            self._tables[e] = rows
+        return self._tables[e]
+
+    def ways(self, e: int, amount: int, least: float) -> Iterator[tuple[Counts, float]]:
+        """Yield every choice of ``amount`` cores that is worth ``least`` or more."""
+        known, tables = self._entrances[e], self._prefixes(e)
+        chosen: Counts = {}
+
+        def choose(j: int, left: int, worth: float) -> Iterator[tuple[Counts, float]]:
+            if j == 0:
+                if left == 0:
+                    yield dict(chosen), worth
+                return
+            k = known[j - 1]
+            weight, value = self._weight[k], float(self._value[k])
+            for c in range(left // weight + 1):
+                now = worth + c * value
+                if tables[j - 1][left - c * weight] + now >= least - CLOSE:
+                    if c:
+                        chosen[k] = c
+                    yield from choose(j - 1, left - c * weight, now)
+                    chosen.pop(k, None)
+
+        yield from choose(len(known), amount, 0.0)
+
+
+class Market:
+    """The best exchanges of all shapes at prices that change.
+
+    After ``price``, ``value`` (S,) is what the best exchange of a host of each shape is worth.
+    The empty exchange is one of them.
+    """
+
+    def __init__(self, given: Cloud) -> None:
+        self.cloud = given
+        weight, most = given.weight, given.most
+        self._out = _Leaving([unit.held for unit in given.units], weight, most)
+        self._out_twice = _Leaving([shape.doubles for shape in given.shapes], weight, most)
+        single = [[k for k in sorted(one.kinds) if not given.double[k]] for one in given.entrances]
+        twice = [[k for k in sorted(one.kinds) if given.double[k]] for one in given.entrances]
+        self._in = _Entering(single, weight, most)
+        self._in_twice = _Entering(twice, weight, most)
+        self._entrance = np.array([shape.entrance for shape in given.shapes])
+        self._counted = np.array([one.counted for one in given.entrances])
+        self._shape_of = np.zeros(len(given.units), dtype=np.int64)
+        for i, shape in enumerate(given.shapes):
+            self._shape_of[list(shape.units)] = i
+        self._first = np.array([shape.units[0] for shape in given.shapes])
+        self._free = np.array([unit.free for unit in given.units], dtype=np.int64)
+        self._slots = np.array([given.slots(i) for i in range(len(given.shapes))])
+        self.value = np.zeros(len(given.shapes))
+
+    def price(self, price: arrays.Floats, per_move: float) -> None:
+        """Value all exchanges: a slot is worth 1, an instance that leaves brings ``price`` of its
+        kind less ``per_move``, one that enters costs the price.
+        """
+        for leaving in (self._out, self._out_twice):
+            leaving.price(price - per_move)
+        for entering in (self._in, self._in_twice):
+            entering.price(-price)
+        most = self.cloud.most
+        amounts = np.arange(most + 1)
+        # Worth of so many free cores at each entrance, with what had best enter there.
+        rest = np.full((len(self.cloud.entrances), most + 1), NEVER)
+        slots = amounts // self.cloud.slot
+        for taken in range(most + 1):
+            left = slots[: most + 1 - taken] * self._counted[:, None]
+            np.maximum(rest[:, taken:], self._in.table[:, taken, None] + left, out=rest[:, taken:])
+        self._rest = rest
+        # Shifts of both units by instances on two cells, from -most to most.
+        shift = np.full((len(self.cloud.shapes), 2 * most + 1), NEVER)
+        twice = self._in_twice.table[self._entrance]
+        for taken in range(most + 1):
+            if (twice[:, taken] <= NEVER / 2).all():
+                continue
+            here = shift[:, most - taken : 2 * most + 1 - taken]
+            np.maximum(here, self._out_twice.tables[-1] + twice[:, taken, None], out=here)
+        self._shift = shift
+        self._unit: dict[int, arrays.Floats] = {}
+        self._total = np.full(shift.shape, NEVER)
+        for s in np.nonzero((shift > NEVER / 2).any(axis=0))[0].tolist():
+            unit = self._of_units(s - most)
+            self._unit[s - most] = unit
+            total = np.add.reduceat(unit, self._first)
+            self._total[:, s] = np.maximum(shift[:, s] + total, NEVER)
+        self._best = self._total.argmax(axis=1)
+        self.value = self._total.max(axis=1) - self._slots
+
+    def _of_units(self, shift: int) -> arrays.Floats:
+        """Return the best worth of each unit (U,) when so many cores more are free there."""
+        amounts = np.arange(self.cloud.most + 1)
+        free = (self._free + shift)[:, None] + amounts
+        fits = (free >= 0) & (free <= self.cloud.most)
+        entrance = self._entrance[self._shape_of][:, None]
+        rest = self._rest[entrance, np.clip(free, 0, self.cloud.most)]
+        worth = np.where(fits, self._out.tables[-1] + rest, NEVER)
+        best: arrays.Floats = np.maximum(worth.max(axis=1), NEVER)
+        return best
+
+    def best(self, i: int) -> list[Part]:
+        """Return the best exchange of shape ``i``: its units in order, then both of them."""
+        shift = int(self._best[i]) - self.cloud.most
+        shape = self.cloud.shapes[i]
+        parts = [
+            next(self._unit_ways(u, shape.entrance, shift, float(self._unit[shift][u])))
+            for u in shape.units
+        ]
+        least = float(self._shift[i, self._best[i]])
+        return [*parts, next(self._shift_ways(i, shift, least))]
+
+    def near(self, i: int, slack: float) -> Iterator[tuple[Part, list[list[Part]]]]:
+        """Yield all exchanges of shape ``i`` that are worth at most ``slack`` less than the best.
+
+        One item for each choice of instances on two cells; with it the choices for each unit.  Any
+        exchange within the slack is a combination of such choices.
+        """
+        shape, most = self.cloud.shapes[i], self.cloud.most
+        least = float(max(self.value[i], 0.0)) + float(self._slots[i]) - slack
+        for s in np.nonzero(self._total[i] >= least - CLOSE)[0].tolist():
+            shift = s - most
+            unit = [float(self._unit[shift][u]) for u in shape.units]
+            both = list(self._shift_ways(i, shift, least - sum(unit)))
+            if not both:
+                continue
+            widest = max(one.value for one in both)
+            options = [
+                list(self._unit_ways(u, shape.entrance, shift, least - widest - (sum(unit) - mine)))
+                for u, mine in zip(shape.units, unit, strict=True)
+            ]
+            for one in both:
+                yield (
+                    one,
+                    [
+                        [
+                            part
+                            for part in parts
+                            if part.value >= least - one.value - (sum(unit) - mine) - CLOSE
+                        ]
+                        for parts, mine in zip(options, unit, strict=True)
+                    ],
+                )
+
+    def _unit_ways(self, u: int, e: int, shift: int, least: float) -> Iterator[Part]:
+        """Yield exchanges of a unit that are worth ``least`` or more, the slots left included."""
+        free, most = int(self._free[u]) + shift, self.cloud.most
+        out, counted = self._out.tables[-1][u], bool(self._counted[e])
+        for leave in range(max(0, -free), most - free + 1):
+            if leave > most or out[leave] + self._rest[e, free + leave] < least - CLOSE:
+                continue
+            for enter in range(free + leave + 1):
+                slots = (free + leave - enter) // self.cloud.slot * counted
+                into = float(self._in.table[e, enter])
+                if out[leave] + into + slots < least - CLOSE:
+                    continue
+                for gone, worth in self._out.ways(u, leave, least - into - slots):
+                    for come, paid in self._in.ways(e, enter, least - worth - slots):
+                        # What leaves and enters the same unit need not move at all.
+                        if gone.keys().isdisjoint(come):
+                            yield Part(gone, come, worth + paid + slots)
+
+    def _shift_ways(self, i: int, shift: int, least: float) -> Iterator[Part]:
+        """Yield choices of instances on two cells that shift the units of shape ``i`` so far."""
+        e = self.cloud.shapes[i].entrance
+        out, table = self._out_twice.tables[-1][i], self._in_twice.table[e]
+        for leave in range(max(0, shift), min(self.cloud.most, self.cloud.most + shift) + 1):
+            enter = leave - shift
+            if out[leave] + table[enter] < least - CLOSE:
+                continue
+            for gone, worth in self._out_twice.ways(i, leave, least - float(table[enter])):
+                for come, paid in self._in_twice.ways(e, enter, least - worth):
+                    if gone.keys().isdisjoint(come):
+                        yield Part(gone, come, worth + paid)

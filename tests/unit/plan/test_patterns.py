@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exchanges at prices, and the placements made of them."""
+
+import collections
+import itertools
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from nova_rebalancer.model import state
+from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.plan import base
+from nova_rebalancer.plan import exchange
+from nova_rebalancer.plan import patterns
+from nova_rebalancer.plan import solver
+from tests import clouds
+from tests.unit.plan import brute
+
+GOAL = fragmentation.Fragmentation(clouds.CORES)
+PRICES = st.integers(-8, 8).map(lambda n: n / 8)
+
+
+@st.composite
+def plain_clouds(draw: st.DrawFn) -> clouds.Document:
+    """Hosts with two cells or none; instances on two cells, on one and anywhere."""
+    hosts, instances = [], []
+    mostly = draw(st.booleans())
+    for h in range(draw(st.integers(2, 3))):
+        name = f"h{h}"
+        celled = draw(st.sampled_from([mostly, mostly, mostly, not mostly]))
+        cores = draw(st.sampled_from([8, 12]))
+        hosts.append((clouds.numa_host if celled else clouds.host)(name, cores))
+        room = [cores // 2, cores // 2] if celled else [cores]
+        for i in range(draw(st.integers(0, 4))):
+            amount, at = draw(st.integers(1, 4)), draw(st.integers(0, len(room) - 1))
+            both = celled and draw(st.booleans())
+            cells = range(len(room)) if both else [at]
+            if any(room[n] < amount for n in cells):
+                continue
+            for n in cells:
+                room[n] -= amount
+            made = f"{name}-{i}"
+            locked = draw(st.sampled_from([False, False, False, True]))
+            instances.append(
+                clouds.numa_instance(made, name, dict.fromkeys(cells, amount), locked=locked)
+                if celled
+                else clouds.instance(made, name, amount, locked=locked)
+            )
+    return clouds.snapshot(hosts, instances)
+
+
+def slots(placement: state.PlacementState) -> int:
+    """Slots of X cores."""
+    parts = {part.name: part.value for part in GOAL.evaluate(placement).parts}
+    return round(parts["free_cores"] - parts["fragment_cores"]) // clouds.CORES
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(plain_clouds(), st.integers(1, 4))
+def test_bound_and_placement(made: clouds.Document, moves: int) -> None:
+    """No placement within the limit wins more than the bound; what is found wins what it says."""
+    start = clouds.state_of(made)
+    given = exchange.cloud(start, clouds.CORES)
+    hypothesis.assume(given is not None)
+    market = exchange.Market(given)
+    meter = solver.Meter(base.Budget(moves), 0, base.Watch())
+    most = patterns.bound(market, moves, meter)
+    found, target = patterns.place(start, market, most, moves, meter)
+    cloud = brute.read(clouds.as_bytes(made))
+    free = {part.name: part.value for part in GOAL.evaluate(start).parts}["free_cores"]
+    best = round(free * (1 - brute.best(cloud, moves, clouds.CORES))) // clouds.CORES
+    assert best <= slots(start) + target
+    if found is not None:
+        assert slots(found) == slots(start) + target == best
+        assert brute.broken(cloud, brute.placement(cloud, found)) == []
+        assert (found.host_of != start.host_of).sum() <= moves
+
+
+def ways(limits: dict[int, int]) -> list[exchange.Counts]:
+    """All counts within limits."""
+    return [
+        {k: count for k, count in zip(limits, counts, strict=True) if count}
+        for counts in itertools.product(*(range(most + 1) for most in limits.values()))
+    ]
+
+
+def exchanges(given: exchange.Cloud, i: int) -> list[tuple[object, ...]]:
+    """Every exchange of shape ``i`` by trying: what leaves and enters both units, and each."""
+    shape = given.shapes[i]
+    may = sorted(given.entrances[shape.entrance].kinds)
+    everything = {k: given.most // given.weight[k] for k in may}
+
+    def parts(held: exchange.Counts, double: bool) -> list[tuple[exchange.Counts, ...]]:
+        into = ways({k: most for k, most in everything.items() if given.double[k] == double})
+        return [(out, come) for out in ways(held) for come in into if out.keys().isdisjoint(come)]
+
+    def weight(counts: exchange.Counts) -> int:
+        return sum(given.weight[k] * count for k, count in counts.items())
+
+    found = []
+    for both in parts(shape.doubles, True):
+        shift = weight(both[0]) - weight(both[1])
+        options = []
+        for u in shape.units:
+            free = given.units[u].free + shift
+            options.append(
+                [
+                    (one, free + weight(one[0]) - weight(one[1]))
+                    for one in parts(given.units[u].held, False)
+                    if 0 <= free + weight(one[0]) - weight(one[1])
+                ]
+            )
+        found += [(both, *each) for each in itertools.product(*options)]
+    return found
+
+
+def frozen(part: tuple[exchange.Counts, exchange.Counts]) -> tuple[frozenset[tuple[int, int]], ...]:
+    """A part that can be compared."""
+    return tuple(frozenset(counts.items()) for counts in part)
+
+
+@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.given(plain_clouds(), st.data())
+def test_exchanges_at_prices(made: clouds.Document, data: st.DataObject) -> None:
+    """The best exchange is the best there is, and those near it are all that there are."""
+    given = exchange.cloud(clouds.state_of(made), clouds.CORES)
+    hypothesis.assume(given is not None)
+    i = data.draw(st.integers(0, len(given.shapes) - 1))
+    all_of_them = exchanges(given, i)
+    hypothesis.assume(len(all_of_them) <= 20000)
+    price = np.array([data.draw(PRICES) for _ in given.kinds])
+    per_move = data.draw(st.integers(0, 4)) / 8
+    slack = data.draw(st.integers(0, 8)) / 8
+    counted = given.entrances[given.shapes[i].entrance].counted
+
+    def worth(one) -> float:
+        (leave, enter), *units = one
+        total = 0.0
+        for out, into in ((leave, enter), *(part for part, _ in units)):
+            total += sum(count * (price[k] - per_move) for k, count in out.items())
+            total -= sum(count * price[k] for k, count in into.items())
+        won = sum(free // given.slot for _, free in units) if counted else 0
+        return total + won - given.slots(i)
+
+    market = exchange.Market(given)
+    market.price(price, per_move)
+    worths = [worth(one) for one in all_of_them]
+    assert market.value[i] == pytest.approx(max(worths))
+    *units, both = market.best(i)
+    assert sum(part.value for part in (*units, both)) - given.slots(i) == pytest.approx(max(worths))
+    least = max(max(worths), 0.0) - slack
+    wanted = collections.Counter(
+        (frozen(one[0]), *(frozen(part) for part, _ in one[1:]))
+        for one, value in zip(all_of_them, worths, strict=True)
+        if value >= least + 1e-6
+    )
+    seen = {
+        (frozen((two.leave, two.enter)), *(frozen((p.leave, p.enter)) for p in parts))
+        for two, options in market.near(i, slack)
+        for parts in itertools.product(*options)
+    }
+    assert wanted.keys() <= seen
+    assert max(wanted.values(), default=1) == 1
