@@ -100,9 +100,9 @@ class Cloud:
 def cloud(start: state.PlacementState, cores: int) -> Cloud | None:
     """Return ``start`` as shapes; None where cores are not all that such exchanges change.
 
-    That is where nothing with cores may move, where an instance is on more than two cells or on cells that are not alike, where it
-    makes many units into one, where cores are counted in several resources or shared by hosts,
-    and where a unit is overfull.
+    That is where nothing with cores may move, where an instance is on more than two cells or on
+    cells that are not alike, where it makes many units into one, where cores are counted in
+    several resources or shared by hosts, and where a unit is overfull.
     """
     resources = {int(r) for r in start.core if r != state.NOWHERE}
     if len(resources) != 1:
@@ -253,26 +253,28 @@ class _Leaving:
                 np.maximum(table, np.where(fits, more, NEVER), out=table)
             self.tables.append(table)
 
-    def ways(self, row: int, amount: int, least: float) -> Iterator[tuple[Counts, float]]:
-        """Yield every choice of ``amount`` cores that is worth ``least`` or more."""
+    def ways(
+        self, row: int, amount: int, least: float, most: int
+    ) -> Iterator[tuple[Counts, float]]:
+        """Yield choices of ``amount`` cores and at most ``most`` instances worth ``least``."""
         chosen: Counts = {}
 
-        def choose(j: int, left: int, worth: float) -> Iterator[tuple[Counts, float]]:
+        def choose(j: int, left: int, worth: float, most: int) -> Iterator[tuple[Counts, float]]:
             if j == 0:
                 if left == 0:
                     yield dict(chosen), worth
                 return
             k, count = int(self._kind[row, j - 1]), int(self._count[row, j - 1])
             weight, value = int(self._weight[row, j - 1]), float(self._value[k])
-            for c in range(min(count, left // weight) + 1):
+            for c in range(min(count, left // weight, most) + 1):
                 now = worth + c * value
                 if self.tables[j - 1][row, left - c * weight] + now >= least - CLOSE:
                     if c:
                         chosen[k] = c
-                    yield from choose(j - 1, left - c * weight, now)
+                    yield from choose(j - 1, left - c * weight, now, most - c)
                     chosen.pop(k, None)
 
-        yield from choose(len(self._holders[row]), amount, 0.0)
+        yield from choose(len(self._holders[row]), amount, 0.0, most)
 
 
 class _Entering:
@@ -327,27 +329,27 @@ class _Entering:
             self._tables[e] = rows
         return self._tables[e]
 
-    def ways(self, e: int, amount: int, least: float) -> Iterator[tuple[Counts, float]]:
-        """Yield every choice of ``amount`` cores that is worth ``least`` or more."""
+    def ways(self, e: int, amount: int, least: float, most: int) -> Iterator[tuple[Counts, float]]:
+        """Yield choices of ``amount`` cores and at most ``most`` instances worth ``least``."""
         known, tables = self._entrances[e], self._prefixes(e)
         chosen: Counts = {}
 
-        def choose(j: int, left: int, worth: float) -> Iterator[tuple[Counts, float]]:
+        def choose(j: int, left: int, worth: float, most: int) -> Iterator[tuple[Counts, float]]:
             if j == 0:
                 if left == 0:
                     yield dict(chosen), worth
                 return
             k = known[j - 1]
             weight, value = self._weight[k], float(self._value[k])
-            for c in range(left // weight + 1):
+            for c in range(min(left // weight, most) + 1):
                 now = worth + c * value
                 if tables[j - 1][left - c * weight] + now >= least - CLOSE:
                     if c:
                         chosen[k] = c
-                    yield from choose(j - 1, left - c * weight, now)
+                    yield from choose(j - 1, left - c * weight, now, most - c)
                     chosen.pop(k, None)
 
-        yield from choose(len(known), amount, 0.0)
+        yield from choose(len(known), amount, 0.0, most)
 
 
 class Market:
@@ -377,8 +379,10 @@ class Market:
         self.value = np.zeros(len(given.shapes))
 
     def price(self, price: arrays.Floats, per_move: float) -> None:
-        """Value all exchanges: a slot is worth 1, an instance that leaves brings ``price`` of its
-        kind less ``per_move``, one that enters costs the price.
+        """Value all exchanges.
+
+        A slot is worth 1, an instance that leaves brings ``price`` of its kind less ``per_move``,
+        and one that enters costs the price.
         """
         for leaving in (self._out, self._out_twice):
             leaving.price(price - per_move)
@@ -434,18 +438,41 @@ class Market:
         least = float(self._shift[i, self._best[i]])
         return [*parts, next(self._shift_ways(i, shift, least))]
 
-    def near(self, i: int, slack: float) -> Iterator[tuple[Part, list[list[Part]]]]:
+    def gain(self, i: int, parts: Sequence[Part]) -> int:
+        """Return the slots that an exchange of shape ``i`` wins, given as ``best`` does."""
+        *single, both = parts
+        units = zip(self.cloud.shapes[i].units, single, strict=True)
+        return sum(self.won(i, u, both, part) for u, part in units)
+
+    def won(self, i: int, u: int, both: Part, part: Part) -> int:
+        """Return the slots that unit ``u`` of shape ``i`` wins."""
+        given = self.cloud
+        if not given.entrances[given.shapes[i].entrance].counted:
+            return 0
+        free = given.units[u].free
+        after = free + sum(
+            sign * given.weight[k] * count
+            for one in (both, part)
+            for sign, counts in ((1, one.leave), (-1, one.enter))
+            for k, count in counts.items()
+        )
+        return after // given.slot - free // given.slot
+
+    def near(
+        self, i: int, slack: float, most: int = LARGEST
+    ) -> Iterator[tuple[Part, list[list[Part]]]]:
         """Yield all exchanges of shape ``i`` that are worth at most ``slack`` less than the best.
 
         One item for each choice of instances on two cells; with it the choices for each unit.  Any
-        exchange within the slack is a combination of such choices.
+        exchange within the slack is a combination of such choices, each of which lets at most
+        ``most`` instances leave and one more enter.
         """
-        shape, most = self.cloud.shapes[i], self.cloud.most
+        shape = self.cloud.shapes[i]
         least = float(max(self.value[i], 0.0)) + float(self._slots[i]) - slack
         for s in np.nonzero(self._total[i] >= least - CLOSE)[0].tolist():
-            shift = s - most
+            shift = s - self.cloud.most
             unit = [float(self._unit[shift][u]) for u in shape.units]
-            both = list(self._shift_ways(i, shift, least - sum(unit)))
+            both = list(self._shift_ways(i, shift, least - sum(unit), most))
             if not both:
                 continue
             widest = max(one.value for one in both)
@@ -466,7 +493,9 @@ class Market:
                     ],
                 )
 
-    def _unit_ways(self, u: int, e: int, shift: int, least: float) -> Iterator[Part]:
+    def _unit_ways(
+        self, u: int, e: int, shift: int, least: float, at_once: int = LARGEST
+    ) -> Iterator[Part]:
         """Yield exchanges of a unit that are worth ``least`` or more, the slots left included."""
         free, most = int(self._free[u]) + shift, self.cloud.most
         out, counted = self._out.tables[-1][u], bool(self._counted[e])
@@ -478,13 +507,15 @@ class Market:
                 into = float(self._in.table[e, enter])
                 if out[leave] + into + slots < least - CLOSE:
                     continue
-                for gone, worth in self._out.ways(u, leave, least - into - slots):
-                    for come, paid in self._in.ways(e, enter, least - worth - slots):
+                for gone, worth in self._out.ways(u, leave, least - into - slots, at_once):
+                    for come, paid in self._in.ways(e, enter, least - worth - slots, at_once + 1):
                         # What leaves and enters the same unit need not move at all.
                         if gone.keys().isdisjoint(come):
                             yield Part(gone, come, worth + paid + slots)
 
-    def _shift_ways(self, i: int, shift: int, least: float) -> Iterator[Part]:
+    def _shift_ways(
+        self, i: int, shift: int, least: float, at_once: int = LARGEST
+    ) -> Iterator[Part]:
         """Yield choices of instances on two cells that shift the units of shape ``i`` so far."""
         e = self.cloud.shapes[i].entrance
         out, table = self._out_twice.tables[-1][i], self._in_twice.table[e]
@@ -492,7 +523,7 @@ class Market:
             enter = leave - shift
             if out[leave] + table[enter] < least - CLOSE:
                 continue
-            for gone, worth in self._out_twice.ways(i, leave, least - float(table[enter])):
-                for come, paid in self._in_twice.ways(e, enter, least - worth):
+            for gone, worth in self._out_twice.ways(i, leave, least - float(table[enter]), at_once):
+                for come, paid in self._in_twice.ways(e, enter, least - worth, at_once + 1):
                     if gone.keys().isdisjoint(come):
                         yield Part(gone, come, worth + paid)

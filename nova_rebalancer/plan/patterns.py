@@ -36,8 +36,9 @@ ROUNDS = 100
 EXACT = 1e-6
 """How near the bound and the relaxation must come."""
 
-SLACKS = (0.0, 0.25, 1.0)
-"""Windows that are tried one after another, in slots; each at most as wide as a proof needs."""
+WINDOWS = ((0.0, 2), (0.0, exchange.LARGEST), (0.25, 2), (1.0, 2), (1.0, exchange.LARGEST))
+"""What is tried one after another: how much less than the best an exchange is worth, in slots, and
+how many instances leave a unit at most.  No window is wider than a proof needs."""
 
 MOST_PARTS = 60_000
 """Most variables of the exact solver; more take longer than what it is for."""
@@ -61,57 +62,94 @@ class Bound:
 def bound(market: exchange.Market, limit: int, meter: solver.Meter) -> Bound | None:
     """Return the bound of the relaxation, or of the best prices seen when time ends.
 
+    Where the limit does not bind a migration costs nothing, and very many exchanges are as good as
+    the best.  Then it is given a price so small that the bound allows no slot more.
+
     None if there was no time for any.
     """
-    given = market.cloud
-    program = pywraplp.Solver.CreateSolver("GLOP")
-    balance = [program.Constraint(0.0, 0.0) for _ in given.kinds]
-    moves = program.Constraint(-program.infinity(), limit)
-    rows = [program.Constraint(-program.infinity(), len(shape.hosts)) for shape in given.shapes]
-    gain = program.Objective()
-    gain.SetMaximization()
-    hosts = np.array([len(shape.hosts) for shape in given.shapes])
-    known: set[object] = set()
-    best: Bound | None = None
-    price, per_move = np.zeros(len(given.kinds)), 0.0
-    for _ in range(ROUNDS):
-        if meter.spent():
-            break
-        market.price(price, per_move)
-        most = per_move * limit + float((np.maximum(market.value, 0.0) * hosts).sum())
-        if best is None or most < best.slots:
-            best = Bound(most, price, per_move)
+    master = _Master(market, limit, meter)
+    best = master.solve(0.0)
+    if best is None:
+        return None
+    spare = math.floor(best.slots + EXACT) + 1 - best.slots
+    least = spare / (2 * limit) if limit else 0.0
+    if best.per_move < least:
+        best = master.solve(least) or best
+    return best
+
+
+class _Master:
+    """The relaxation with the exchanges that are known."""
+
+    def __init__(self, market: exchange.Market, limit: int, meter: solver.Meter) -> None:
+        given = market.cloud
+        self._market = market
+        self._limit = limit
+        self._meter = meter
+        self._hosts = np.array([len(shape.hosts) for shape in given.shapes])
+        self._program = pywraplp.Solver.CreateSolver("GLOP")
+        free = self._program.infinity()
+        self._balance = [self._program.Constraint(0.0, 0.0) for _ in given.kinds]
+        self._moves = self._program.Constraint(-free, limit)
+        self._rows = [self._program.Constraint(-free, int(count)) for count in self._hosts]
+        self._gain = self._program.Objective()
+        self._gain.SetMaximization()
+        self._known: set[object] = set()
+        self._columns: list[tuple[pywraplp.Variable, int, int]] = []
+        """With the slots that each wins, and how many instances leave."""
+        self._price = np.zeros(len(given.kinds))
+        self._per_move = 0.0
+
+    def solve(self, least: float) -> Bound | None:
+        """Return the bound where a migration costs ``least`` and what the limit makes of it."""
+        for column, won, leaving in self._columns:
+            self._gain.SetCoefficient(column, won - least * leaving)
+        best: Bound | None = None
+        for _ in range(ROUNDS):
+            if self._meter.spent():
+                break
+            per_move = least + self._per_move
+            self._market.price(self._price, per_move)
+            values = np.maximum(self._market.value, 0.0)
+            most = per_move * self._limit + float((values * self._hosts).sum())
+            if best is None or most < best.slots:
+                best = Bound(most, self._price, per_move)
+            if not self._grow(least):
+                break
+            if self._program.Solve() != pywraplp.Solver.OPTIMAL:
+                break
+            self._price = np.array([row.dual_value() for row in self._balance])
+            self._per_move = max(0.0, self._moves.dual_value())
+            if best.slots - least * self._limit - self._gain.Value() <= EXACT:
+                break
+        return best
+
+    def _grow(self, least: float) -> bool:
+        """Add the best exchange of each shape; whether any is new."""
+        market = self._market
         new = False
         for i in np.nonzero(market.value > exchange.CLOSE)[0].tolist():
             parts = market.best(i)
             key = (i, tuple((*part.leave.items(), 0, *part.enter.items()) for part in parts))
-            if key in known:
+            if key in self._known:
                 continue
-            known.add(key)
+            self._known.add(key)
             new = True
-            column = program.NumVar(0.0, program.infinity(), "")
+            column = self._program.NumVar(0.0, self._program.infinity(), "")
             change: collections.Counter[int] = collections.Counter()
             for part in parts:
                 change.update(part.enter)
                 change.subtract(part.leave)
-            leaving = sum(sum(part.leave.values()) for part in parts)
             for k, count in change.items():
                 if count:
-                    balance[k].SetCoefficient(column, count)
-            moves.SetCoefficient(column, leaving)
-            rows[i].SetCoefficient(column, 1)
-            worth = sum(part.value for part in parts) - given.slots(i)
-            paid = sum(price[k] * count for k, count in change.items()) + per_move * leaving
-            gain.SetCoefficient(column, round(worth + paid))
-        if not new:
-            break
-        if program.Solve() != pywraplp.Solver.OPTIMAL:
-            break
-        if best.slots - gain.Value() <= EXACT:
-            break
-        price = np.array([row.dual_value() for row in balance])
-        per_move = max(0.0, moves.dual_value())
-    return best
+                    self._balance[k].SetCoefficient(column, count)
+            leaving = sum(sum(part.leave.values()) for part in parts)
+            self._moves.SetCoefficient(column, leaving)
+            self._rows[i].SetCoefficient(column, 1)
+            won = market.gain(i, parts)
+            self._gain.SetCoefficient(column, won - least * leaving)
+            self._columns.append((column, won, leaving))
+        return new
 
 
 def place(
@@ -121,18 +159,16 @@ def place(
     limit: int,
     meter: solver.Meter,
 ) -> tuple[state.PlacementState | None, int]:
-    """Return a placement that wins as many slots as can be won, None if none was found, and how
-    many that is.
-    """
+    """Return a placement that wins all slots that can be won, if found, and their number."""
     target = math.floor(most.slots + EXACT)
     market.price(most.price, most.per_move)
-    tried = 0.0
-    for slack in SLACKS:
-        gap = most.slots - target + EXACT
-        if meter.spent() or (slack and tried >= gap):
-            break
-        tried = min(slack + EXACT, gap)
-        found = _within(start, market, limit, target, tried, meter)
+    tried = set()
+    for slack, at_once in WINDOWS:
+        window = min(slack, most.slots - target) + EXACT, at_once
+        if meter.spent() or window in tried:
+            continue
+        tried.add(window)
+        found = _within(start, market, limit, target, window, meter)
         if found is not None:
             return found, target
     return None, target
@@ -143,12 +179,12 @@ def _within(
     market: exchange.Market,
     limit: int,
     target: int,
-    slack: float,
+    window: tuple[float, int],
     meter: solver.Meter,
 ) -> state.PlacementState | None:
     """Look for a placement that wins ``target`` slots with exchanges in a window."""
-    model = _Window(start, market, slack)
-    if model.parts > MOST_PARTS:
+    model = _Window(start, market, window, meter)
+    if not model.complete:
         return None
     # A placement that must win so much is found later than one that shall win as much as it can.
     model.program.add(model.won <= target)
@@ -169,14 +205,21 @@ def _within(
 
 
 class _Window:
-    """The exact model of all exchanges within ``slack`` of the best."""
+    """The exact model of all exchanges in a window around the best."""
 
-    def __init__(self, start: state.PlacementState, market: exchange.Market, slack: float) -> None:
+    def __init__(
+        self,
+        start: state.PlacementState,
+        market: exchange.Market,
+        window: tuple[float, int],
+        meter: solver.Meter,
+    ) -> None:
         self._start = start
         self._cloud = market.cloud
         self._room = _Room(start, market.cloud)
         self.program = cp_model.CpModel()
-        self.parts = 0
+        self.complete = False
+        self._parts = 0
         change: list[list[cp_model.LinearExprT]] = [[] for _ in market.cloud.kinds]
         moves: list[cp_model.LinearExprT] = []
         won: list[cp_model.LinearExprT] = []
@@ -185,7 +228,9 @@ class _Window:
         for i, shape in enumerate(market.cloud.shapes):
             hosts = len(shape.hosts)
             choices = []
-            for both, options in market.near(i, slack):
+            for both, options in market.near(i, *window):
+                if self._parts > MOST_PARTS or meter.spent():
+                    return
                 fit = [
                     [one for one in parts if self._room.fits(i, n, both, one)]
                     for n, parts in enumerate(options)
@@ -193,19 +238,16 @@ class _Window:
                 if not all(fit) or not self._room.fits(i, None, both, both):
                     continue
                 here = self._choice(both, hosts, change, moves)
-                shift = _shift(self._cloud, both)
                 units = []
                 for u, parts in zip(shape.units, fit, strict=True):
                     mine = [self._choice(one, hosts, change, moves) for one in parts]
                     self.program.add(sum(one.count for one in mine) == here.count)
                     for one in mine:
-                        more = self._gain(i, u, shift, one.part)
+                        more = market.won(i, u, both, one.part)
                         if more:
                             won.append(more * one.count)
                     units.append(mine)
                 choices.append((here, units))
-                if self.parts > MOST_PARTS:
-                    return
             if choices:
                 self.program.add(sum(here.count for here, _ in choices) <= hosts)
             self._chosen.append(choices)
@@ -213,6 +255,7 @@ class _Window:
             self.program.add(sum(terms) == 0)
         self.moves: cp_model.LinearExprT = sum(moves)
         self.won: cp_model.LinearExprT = sum(won)
+        self.complete = True
 
     def _choice(
         self,
@@ -221,7 +264,7 @@ class _Window:
         change: list[list[cp_model.LinearExprT]],
         moves: list[cp_model.LinearExprT],
     ) -> "_Choice":
-        self.parts += 1
+        self._parts += 1
         count = self.program.new_int_var(0, hosts, "")
         for k, many in part.leave.items():
             change[k].append(-many * count)
@@ -229,15 +272,6 @@ class _Window:
         for k, many in part.enter.items():
             change[k].append(many * count)
         return _Choice(part, count)
-
-    def _gain(self, i: int, u: int, shift: int, part: exchange.Part) -> int:
-        """Return the slots that a unit wins."""
-        given = self._cloud
-        if not given.entrances[given.shapes[i].entrance].counted:
-            return 0
-        before = given.units[u].free
-        after = before + shift + _weight(given, part.leave) - _weight(given, part.enter)
-        return after // given.slot - before // given.slot
 
     def hint(self, found: cp_model.CpSolver) -> None:
         """Give the solver a solution to start from."""
@@ -351,14 +385,6 @@ def _tight(free: arrays.Ints, rates: arrays.Floats, steps: int, most: int) -> di
     highest, lowest = rates.max(axis=0), rates.min(axis=0)
     enough = free >= highest * steps + (highest - lowest) * most
     return {int(r): int(free[r]) for r in np.nonzero(~enough & (highest > 0))[0]}
-
-
-def _weight(given: exchange.Cloud, counts: exchange.Counts) -> int:
-    return sum(given.weight[k] * count for k, count in counts.items())
-
-
-def _shift(given: exchange.Cloud, both: exchange.Part) -> int:
-    return _weight(given, both.leave) - _weight(given, both.enter)
 
 
 def _sound(start: state.PlacementState, reached: state.PlacementState) -> bool:
