@@ -3,7 +3,8 @@
 
 A *unit* is where cores are counted: a NUMA cell, or a host without cells.  An *exchange* of a unit
 is which instances leave it and which enter it; instances on two cells shift both units of their
-host alike.  Hosts whose units hold the same are of one *shape* and stand for each other.
+host alike.  Units that hold the same stand for each other, and so do hosts with such units, which
+are of one *shape*.
 
 At a price for every kind, the best exchange of a shape is a knapsack over its free cores, solved
 exactly by dynamic programming for all shapes at once.  Memory, groups and everything else but
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +45,7 @@ class Shape:
     hosts
         With each, the cells of its units in the shape's order (``()`` for a host without cells).
     units
-        Indices of its units.
+        Indices of its units; two may be the same.
     doubles
         How many of each kind it holds on two cells.
     entrance
@@ -58,10 +60,11 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unit:
-    """Free cores, counted in ``Cloud.step``, and how many of each kind it holds for itself."""
+    """Free cores, in steps, how many of each kind it holds for itself, and its entrance."""
 
     free: int
     held: Counts
+    entrance: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,8 +165,12 @@ def _shapes(
             here[k] = here.get(k, 0) + len(who)
     may = np.array([start.allowed[start.eligibility_of[kind.example]] for kind in found])
     entrances: dict[Entrance, int] = {}
-    hosts: dict[object, list[tuple[int, tuple[tuple[int, ...], ...]]]] = {}
-    first: dict[object, tuple[list[Unit], Counts, int]] = {}
+    units: list[Unit] = []
+    number: dict[object, int] = {}
+    hosts: dict[
+        tuple[int, tuple[int, ...], tuple[tuple[int, int], ...]],
+        list[tuple[int, tuple[tuple[int, ...], ...]]],
+    ] = {}
     for h, rooms in free.items():
         counted = bool(start.usable[h] and start.core[h] != state.NOWHERE)
         cells = int(start.cells[h])
@@ -175,19 +182,17 @@ def _shapes(
         order = sorted(
             range(len(rooms)), key=lambda n: (rooms[n], sorted(held.get((h, n), {}).items()))
         )
-        units = [Unit(rooms[n] // step, held.get((h, n), {})) for n in order]
-        key = (
-            e,
-            tuple((unit.free, tuple(sorted(unit.held.items()))) for unit in units),
-            tuple(sorted(doubles.get(h, {}).items())),
-        )
-        first.setdefault(key, (units, doubles.get(h, {}), e))
+        mine = []
+        for n in order:
+            unit = Unit(rooms[n] // step, held.get((h, n), {}), e)
+            same = (unit.free, tuple(sorted(unit.held.items())), e)
+            if same not in number:
+                number[same] = len(units)
+                units.append(unit)
+            mine.append(number[same])
+        key = (e, tuple(mine), tuple(sorted(doubles.get(h, {}).items())))
         hosts.setdefault(key, []).append((h, tuple((n,) if cells else () for n in order)))
-    shapes, all_units = [], []
-    for key, (units, twice, e) in first.items():
-        at = len(all_units)
-        all_units += units
-        shapes.append(Shape(tuple(hosts[key]), tuple(range(at, at + len(units))), twice, e))
+    shapes = [Shape(tuple(here), mine, dict(twice), e) for (e, mine, twice), here in hosts.items()]
     steps = [amount // step for amount in weight]
     most = max(
         (
@@ -195,13 +200,13 @@ def _shapes(
             + sum(steps[k] * count for k, count in unit.held.items())
             + sum(steps[k] * count for k, count in shape.doubles.items())
             for shape in shapes
-            for unit in (all_units[u] for u in shape.units)
+            for unit in (units[u] for u in shape.units)
         ),
         default=0,
     )
     if most > LARGEST:
         return None
-    return Cloud(found, shapes, all_units, tuple(entrances), steps, double, cores // step, most)
+    return Cloud(found, shapes, units, tuple(entrances), steps, double, cores // step, most)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -211,6 +216,18 @@ class Part:
     leave: Counts
     enter: Counts
     value: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Near:
+    """Exchanges near the best: for each shape what may leave and enter both units, with a key.
+
+    ``single`` gives for a unit and such a key what goes on in both units and, once, what may leave
+    and enter the one.
+    """
+
+    twice: list[list[tuple[Part, tuple[object, ...]]]]
+    single: dict[tuple[Any, ...], tuple[Part, Iterator[Part]]]
 
 
 class _Leaving:
@@ -370,10 +387,10 @@ class Market:
         self._in_twice = _Entering(twice, weight, most)
         self._entrance = np.array([shape.entrance for shape in given.shapes])
         self._counted = np.array([one.counted for one in given.entrances])
-        self._shape_of = np.zeros(len(given.units), dtype=np.int64)
-        for i, shape in enumerate(given.shapes):
-            self._shape_of[list(shape.units)] = i
-        self._first = np.array([shape.units[0] for shape in given.shapes])
+        self._of_unit = np.array([unit.entrance for unit in given.units])
+        self._units = np.array([u for shape in given.shapes for u in shape.units])
+        sizes = [len(shape.units) for shape in given.shapes]
+        self._first = np.cumsum([0, *sizes[:-1]])
         self._free = np.array([unit.free for unit in given.units], dtype=np.int64)
         self._slots = np.array([given.slots(i) for i in range(len(given.shapes))])
         self.value = np.zeros(len(given.shapes))
@@ -411,7 +428,7 @@ class Market:
         for s in np.nonzero((shift > NEVER / 2).any(axis=0))[0].tolist():
             unit = self._of_units(s - most)
             self._unit[s - most] = unit
-            total = np.add.reduceat(unit, self._first)
+            total = np.add.reduceat(unit[self._units], self._first)
             self._total[:, s] = np.maximum(shift[:, s] + total, NEVER)
         self._best = self._total.argmax(axis=1)
         self.value = self._total.max(axis=1) - self._slots
@@ -421,8 +438,7 @@ class Market:
         amounts = np.arange(self.cloud.most + 1)
         free = (self._free + shift)[:, None] + amounts
         fits = (free >= 0) & (free <= self.cloud.most)
-        entrance = self._entrance[self._shape_of][:, None]
-        rest = self._rest[entrance, np.clip(free, 0, self.cloud.most)]
+        rest = self._rest[self._of_unit[:, None], np.clip(free, 0, self.cloud.most)]
         worth = np.where(fits, self._out.tables[-1] + rest, NEVER)
         best: arrays.Floats = np.maximum(worth.max(axis=1), NEVER)
         return best
@@ -430,77 +446,64 @@ class Market:
     def best(self, i: int) -> list[Part]:
         """Return the best exchange of shape ``i``: its units in order, then both of them."""
         shift = int(self._best[i]) - self.cloud.most
-        shape = self.cloud.shapes[i]
         parts = [
-            next(self._unit_ways(u, shape.entrance, shift, float(self._unit[shift][u])))
-            for u in shape.units
+            next(self._unit_ways(u, shift, float(self._unit[shift][u])))
+            for u in self.cloud.shapes[i].units
         ]
         least = float(self._shift[i, self._best[i]])
         return [*parts, next(self._shift_ways(i, shift, least))]
 
-    def gain(self, i: int, parts: Sequence[Part]) -> int:
-        """Return the slots that an exchange of shape ``i`` wins, given as ``best`` does."""
-        *single, both = parts
-        units = zip(self.cloud.shapes[i].units, single, strict=True)
-        return sum(self.won(i, u, both, part) for u, part in units)
-
-    def won(self, i: int, u: int, both: Part, part: Part) -> int:
-        """Return the slots that unit ``u`` of shape ``i`` wins."""
+    def won(self, u: int, *parts: Part) -> int:
+        """Return the slots that a unit wins."""
         given = self.cloud
-        if not given.entrances[given.shapes[i].entrance].counted:
+        unit = given.units[u]
+        if not given.entrances[unit.entrance].counted:
             return 0
-        free = given.units[u].free
-        after = free + sum(
+        after = unit.free + sum(
             sign * given.weight[k] * count
-            for one in (both, part)
-            for sign, counts in ((1, one.leave), (-1, one.enter))
+            for part in parts
+            for sign, counts in ((1, part.leave), (-1, part.enter))
             for k, count in counts.items()
         )
-        return after // given.slot - free // given.slot
+        return after // given.slot - unit.free // given.slot
 
-    def near(
-        self, i: int, slack: float, most: int = LARGEST
-    ) -> Iterator[tuple[Part, list[list[Part]]]]:
-        """Yield all exchanges of shape ``i`` that are worth at most ``slack`` less than the best.
+    def near(self, slack: float, at_once: int = LARGEST) -> "Near":
+        """Return all exchanges that are worth at most ``slack`` less than the best of their shape.
 
-        One item for each choice of instances on two cells; with it the choices for each unit.  Any
-        exchange within the slack is a combination of such choices, each of which lets at most
-        ``most`` instances leave and one more enter.
+        Each is a choice of instances on two cells, and one for each unit.  No choice lets more
+        than ``at_once`` instances leave and one more enter.
         """
-        shape = self.cloud.shapes[i]
-        least = float(max(self.value[i], 0.0)) + float(self._slots[i]) - slack
-        for s in np.nonzero(self._total[i] >= least - CLOSE)[0].tolist():
-            shift = s - self.cloud.most
-            unit = [float(self._unit[shift][u]) for u in shape.units]
-            both = list(self._shift_ways(i, shift, least - sum(unit), most))
-            if not both:
-                continue
-            widest = max(one.value for one in both)
-            options = [
-                list(self._unit_ways(u, shape.entrance, shift, least - widest - (sum(unit) - mine)))
-                for u, mine in zip(shape.units, unit, strict=True)
-            ]
-            for one in both:
-                yield (
-                    one,
-                    [
-                        [
-                            part
-                            for part in parts
-                            if part.value >= least - one.value - (sum(unit) - mine) - CLOSE
-                        ]
-                        for parts, mine in zip(options, unit, strict=True)
-                    ],
-                )
+        twice: list[list[tuple[Part, tuple[object, ...]]]] = []
+        least_of: dict[tuple[object, ...], float] = {}
+        shift_of: dict[tuple[object, ...], tuple[int, Part]] = {}
+        for i, shape in enumerate(self.cloud.shapes):
+            least = float(max(self.value[i], 0.0)) + float(self._slots[i]) - slack
+            here: list[tuple[Part, tuple[object, ...]]] = []
+            for s in np.nonzero(self._total[i] >= least - CLOSE)[0].tolist():
+                shift = s - self.cloud.most
+                unit = [float(self._unit[shift][u]) for u in shape.units]
+                for both in self._shift_ways(i, shift, least - sum(unit), at_once):
+                    key = (tuple(sorted(both.leave.items())), tuple(sorted(both.enter.items())))
+                    here.append((both, key))
+                    for u, mine in zip(shape.units, unit, strict=True):
+                        needed = least - both.value - (sum(unit) - mine)
+                        least_of[u, *key] = min(least_of.get((u, *key), math.inf), needed)
+                        shift_of[u, *key] = shift, both
+            twice.append(here)
+        single = {
+            key: (both, self._unit_ways(key[0], shift, least_of[key], at_once))
+            for key, (shift, both) in shift_of.items()
+        }
+        return Near(twice, single)
 
     def _unit_ways(
-        self, u: int, e: int, shift: int, least: float, at_once: int = LARGEST
+        self, u: int, shift: int, least: float, at_once: int = LARGEST
     ) -> Iterator[Part]:
         """Yield exchanges of a unit that are worth ``least`` or more, the slots left included."""
-        free, most = int(self._free[u]) + shift, self.cloud.most
+        free, most, e = int(self._free[u]) + shift, self.cloud.most, int(self._of_unit[u])
         out, counted = self._out.tables[-1][u], bool(self._counted[e])
-        for leave in range(max(0, -free), most - free + 1):
-            if leave > most or out[leave] + self._rest[e, free + leave] < least - CLOSE:
+        for leave in range(max(0, -free), min(most - free, most) + 1):
+            if out[leave] + self._rest[e, free + leave] < least - CLOSE:
                 continue
             for enter in range(free + leave + 1):
                 slots = (free + leave - enter) // self.cloud.slot * counted

@@ -19,6 +19,7 @@ large-scale zero-one linear programming problems, Operations Research 31.
 import collections
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from ortools.linear_solver import pywraplp
@@ -36,7 +37,14 @@ ROUNDS = 100
 EXACT = 1e-6
 """How near the bound and the relaxation must come."""
 
-WINDOWS = ((0.0, 2), (0.0, exchange.LARGEST), (0.25, 2), (1.0, 2), (1.0, exchange.LARGEST))
+WINDOWS = (
+    (0.0, 1),
+    (0.0, 2),
+    (0.0, exchange.LARGEST),
+    (0.25, 2),
+    (1.0, 2),
+    (1.0, exchange.LARGEST),
+)
 """What is tried one after another: how much less than the best an exchange is worth, in slots, and
 how many instances leave a unit at most.  No window is wider than a proof needs."""
 
@@ -146,7 +154,9 @@ class _Master:
             leaving = sum(sum(part.leave.values()) for part in parts)
             self._moves.SetCoefficient(column, leaving)
             self._rows[i].SetCoefficient(column, 1)
-            won = market.gain(i, parts)
+            *single, both = parts
+            units = zip(market.cloud.shapes[i].units, single, strict=True)
+            won = sum(market.won(u, both, part) for u, part in units)
             self._gain.SetCoefficient(column, won - least * leaving)
             self._columns.append((column, won, leaving))
         return new
@@ -205,7 +215,11 @@ def _within(
 
 
 class _Window:
-    """The exact model of all exchanges in a window around the best."""
+    """The exact model of all exchanges in a window around the best.
+
+    How many hosts of each shape make each choice of instances on two cells, and how many units,
+    beside such a choice, make each of their own: whose unit it is does not matter.
+    """
 
     def __init__(
         self,
@@ -216,70 +230,71 @@ class _Window:
     ) -> None:
         self._start = start
         self._cloud = market.cloud
-        self._room = _Room(start, market.cloud)
         self.program = cp_model.CpModel()
         self.complete = False
-        self._parts = 0
+        room = _Room(start, market.cloud)
         change: list[list[cp_model.LinearExprT]] = [[] for _ in market.cloud.kinds]
         moves: list[cp_model.LinearExprT] = []
         won: list[cp_model.LinearExprT] = []
-        # For each shape: variables of what happens to both units, and of what to each.
-        self._chosen: list[list[tuple[_Choice, list[list[_Choice]]]]] = []
+
+        def choice(part: exchange.Part, most: int) -> _Choice:
+            count = self.program.new_int_var(0, most, "")
+            for k, many in part.leave.items():
+                change[k].append(-many * count)
+                moves.append(many * count)
+            for k, many in part.enter.items():
+                change[k].append(many * count)
+            return _Choice(part, count)
+
+        near = market.near(*window)
+        hosts: list[list[tuple[_Choice, tuple[object, ...]]]] = []
+        units: dict[tuple[Any, ...], list[cp_model.IntVar]] = collections.defaultdict(list)
+        most: collections.Counter[tuple[Any, ...]] = collections.Counter()
         for i, shape in enumerate(market.cloud.shapes):
-            hosts = len(shape.hosts)
-            choices = []
-            for both, options in market.near(i, *window):
-                if self._parts > MOST_PARTS or meter.spent():
+            mine = []
+            for both, key in near.twice[i]:
+                if room.for_both(i, both):
+                    one = choice(both, len(shape.hosts))
+                    mine.append((one, key))
+                    for u in shape.units:
+                        units[u, *key].append(one.count)
+                        most[u, *key] += len(shape.hosts)
+            if mine:
+                self.program.add(sum(one.count for one, _ in mine) <= len(shape.hosts))
+            hosts.append(mine)
+        self._hosts = hosts
+        self._units: dict[tuple[Any, ...], list[_Choice]] = {}
+        parts = 0
+        for key, counts in units.items():
+            both, ways = near.single[key]
+            here = []
+            for part in ways:
+                if parts > MOST_PARTS or meter.spent():
                     return
-                fit = [
-                    [one for one in parts if self._room.fits(i, n, both, one)]
-                    for n, parts in enumerate(options)
-                ]
-                if not all(fit) or not self._room.fits(i, None, both, both):
+                if not room.for_unit(key[0], both, part):
                     continue
-                here = self._choice(both, hosts, change, moves)
-                units = []
-                for u, parts in zip(shape.units, fit, strict=True):
-                    mine = [self._choice(one, hosts, change, moves) for one in parts]
-                    self.program.add(sum(one.count for one in mine) == here.count)
-                    for one in mine:
-                        more = market.won(i, u, both, one.part)
-                        if more:
-                            won.append(more * one.count)
-                    units.append(mine)
-                choices.append((here, units))
-            if choices:
-                self.program.add(sum(here.count for here, _ in choices) <= hosts)
-            self._chosen.append(choices)
+                parts += 1
+                one = choice(part, most[key])
+                here.append(one)
+                more = market.won(key[0], both, part)
+                if more:
+                    won.append(more * one.count)
+            self.program.add(sum(one.count for one in here) == sum(counts))
+            self._units[key] = here
         for terms in change:
             self.program.add(sum(terms) == 0)
         self.moves: cp_model.LinearExprT = sum(moves)
         self.won: cp_model.LinearExprT = sum(won)
         self.complete = True
 
-    def _choice(
-        self,
-        part: exchange.Part,
-        hosts: int,
-        change: list[list[cp_model.LinearExprT]],
-        moves: list[cp_model.LinearExprT],
-    ) -> "_Choice":
-        self._parts += 1
-        count = self.program.new_int_var(0, hosts, "")
-        for k, many in part.leave.items():
-            change[k].append(-many * count)
-            moves.append(many * count)
-        for k, many in part.enter.items():
-            change[k].append(many * count)
-        return _Choice(part, count)
-
     def hint(self, found: cp_model.CpSolver) -> None:
         """Give the solver a solution to start from."""
         self.program.clear_hints()
-        for choices in self._chosen:
-            for here, units in choices:
-                for one in (here, *(one for unit in units for one in unit)):
-                    self.program.add_hint(one.count, found.value(one.count))
+        for one in (
+            *(one for mine in self._hosts for one, _ in mine),
+            *(one for mine in self._units.values() for one in mine),
+        ):
+            self.program.add_hint(one.count, found.value(one.count))
 
     def placement(self, found: cp_model.CpSolver) -> state.PlacementState | None:
         """Name hosts and instances; None if a rule that the model does not know is broken."""
@@ -294,18 +309,18 @@ class _Window:
                 for k, count in counts.items():
                     ends[k][place] += count
 
-        for shape, choices in zip(given.shapes, self._chosen, strict=True):
+        queues = {
+            key: [one.part for one in mine for _ in range(found.value(one.count))]
+            for key, mine in self._units.items()
+        }
+        for shape, mine in zip(given.shapes, self._hosts, strict=True):
             hosts = iter(shape.hosts)
-            for here, units in choices:
-                queues = [
-                    [one.part for one in unit for _ in range(found.value(one.count))]
-                    for unit in units
-                ]
-                for _ in range(found.value(here.count)):
+            for one, key in mine:
+                for _ in range(found.value(one.count)):
                     h, cells = next(hosts)
-                    take(here.part, (h, tuple(sorted(n for cell in cells for n in cell))))
-                    for queue, cell in zip(queues, cells, strict=True):
-                        take(queue.pop(), (h, cell))
+                    take(one.part, (h, tuple(sorted(n for cell in cells for n in cell))))
+                    for u, cell in zip(shape.units, cells, strict=True):
+                        take(queues[u, *key].pop(), (h, cell))
         flow = kinds.Flow(tuple(leave), tuple(enter), 0, 0)
         if any(kinds.crowded(out, into) for out, into in zip(leave, enter, strict=True)):
             return None
@@ -322,7 +337,7 @@ class _Choice:
 
 
 class _Room:
-    """What is free beside cores, on the fullest host of each shape.
+    """What is free beside cores, on the fullest host of each shape and the fullest of each unit.
 
     Only resources that cores do not imply are looked at: where all free cores can be taken, and
     exchanged, by those that ask for most of the resource for each core, it never runs out.
@@ -332,46 +347,59 @@ class _Room:
         rows = np.where(start.row_of == state.NOWHERE, 0, start.row_of)
         free = (start.capacity - start.used())[rows, np.arange(rows.shape[1])]
         free = np.where(start.row_of == state.NOWHERE, 0, free)
-        cells = start.cell_capacity - start.cell_used()
+        cell_free = start.cell_capacity - start.cell_used()
         examples = [kind.example for kind in given.kinds]
         weight = np.array(given.weight)[:, None]
         twice = np.where(given.double, 2, 1)[:, None]
         self._row_needs = start.demand[examples]
-        self._cell_needs = start.guest[examples, 0] if start.guest.shape[1] else None
-        rates = self._row_needs / (weight * twice)
-        cell_rates = self._cell_needs / weight if self._cell_needs is not None else rates
-        # For each shape, and each of its units: what may run out, and how much of it is free.
+        self._needs = start.guest[examples, 0] if start.guest.shape[1] else self._row_needs
+        rates, cell_rates = self._row_needs / (weight * twice), self._needs / weight
+        # What may run out, and how much of it is free.
         self._row: list[dict[int, int]] = []
-        self._cell: list[list[dict[int, int]]] = []
+        least: dict[int, arrays.Ints] = {}
+        self._whole: set[int] = set()
         for shape in given.shapes:
             here = free[[h for h, _ in shape.hosts]].min(axis=0)
-            steps = [given.units[u].free for u in shape.units]
-            self._row.append(_tight(here, rates, sum(steps), given.most * len(steps)))
-            self._cell.append([])
-            for n, unit in enumerate(steps):
-                tight: dict[int, int] = {}
+            steps = sum(given.units[u].free for u in shape.units)
+            self._row.append(_tight(here, rates, steps, given.most * len(shape.units)))
+            for n, u in enumerate(shape.units):
                 if shape.hosts[0][1][n]:
-                    one = np.array([cells[h, places[n][0]] for h, places in shape.hosts])
-                    tight = _tight(one.min(axis=0), cell_rates, unit, given.most)
-                self._cell[-1].append(tight)
-
-    def fits(self, i: int, n: int | None, both: exchange.Part, part: exchange.Part) -> bool:
-        """Whether an exchange of unit ``n`` (None: of no single unit) fits, ``both`` included."""
-        parts = (both,) if part is both else (both, part)
-        checks = [(self._row[i], self._row_needs)]
-        if n is not None and self._cell_needs is not None:
-            checks.append((self._cell[i][n], self._cell_needs))
-        return all(
-            free
-            >= sum(
-                sign * count * int(needs[k, r])
-                for one in parts
-                for counts, sign in ((one.enter, 1), (one.leave, -1))
-                for k, count in counts.items()
+                    cells = [cell_free[h, places[n][0]] for h, places in shape.hosts]
+                    room = np.array(cells).min(axis=0)
+                else:
+                    room = here
+                    self._whole.add(u)
+                least[u] = np.minimum(least[u], room) if u in least else room
+        self._unit = {
+            u: _tight(
+                room, rates if u in self._whole else cell_rates, given.units[u].free, given.most
             )
-            for tight, needs in checks
-            for r, free in tight.items()
+            for u, room in least.items()
+        }
+
+    def for_both(self, i: int, both: exchange.Part) -> bool:
+        """Whether what enters both units of a host of shape ``i`` fits."""
+        return _fits(self._row[i], self._row_needs, both)
+
+    def for_unit(self, u: int, both: exchange.Part, part: exchange.Part) -> bool:
+        """Whether what enters a unit fits, beside what happens to both units of its host."""
+        needs = self._row_needs if u in self._whole else self._needs
+        return _fits(self._unit[u], needs, both, part)
+
+
+def _fits(tight: dict[int, int], needs: arrays.Ints, *parts: exchange.Part) -> bool:
+    if not tight or not any(part.enter for part in parts):
+        return True
+    return all(
+        free
+        >= sum(
+            sign * count * int(needs[k, r])
+            for part in parts
+            for counts, sign in ((part.enter, 1), (part.leave, -1))
+            for k, count in counts.items()
         )
+        for r, free in tight.items()
+    )
 
 
 def _tight(free: arrays.Ints, rates: arrays.Floats, steps: int, most: int) -> dict[int, int]:

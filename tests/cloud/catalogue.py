@@ -30,33 +30,15 @@ GET_ONLY_RULES = (
 def fill(cloud: settings.Settings) -> None:
     """Accounts, services and endpoints. Keystone runs and is bootstrapped."""
     admin = client.Client(cloud)
-
-    def ensure(kind: str, name: str, **values: Any) -> str:
-        """The id of the one with this name, made if needed."""
-        plural = f"{kind}s"
-        found = admin.list(admin.identity, f"/{plural}?name={name}", plural)
-        if not found:
-            body = {kind: {"name": name, **values}}
-            found = [admin.identity.post(f"/{plural}", json=body).json()[kind]]
-        identifier: str = found[0]["id"]
-        return identifier
-
-    def grant(project: str, user: str, *names: str) -> None:
-        for name in names:
-            path = f"/projects/{project}/users/{user}/roles/{ensure('role', name)}"
-            admin.identity.put(path)
-
-    service = ensure("project", "service", domain_id="default")
-    for name, _, _ in SERVICES.values():
-        user = ensure("user", name, password=cloud.password, domain_id="default")
-        grant(service, user, "admin", "service")
-    project = ensure("project", "admin", domain_id="default")
+    for kind, (name, port, path) in SERVICES.items():
+        register(cloud, kind, name, cloud.url(port) + path)
+    project = _ensure(admin, "project", "admin", domain_id="default")
     for name, roles in (
         ("reader", ("reader",)),
         ("rebalancer-reader", ("reader", READER_ROLE)),
     ):
-        user = ensure("user", name, password=cloud.password, domain_id="default")
-        grant(project, user, *roles)
+        user = _ensure(admin, "user", name, password=cloud.password, domain_id="default")
+        _grant(admin, project, user, *roles)
     path = f"/users/{admin.session.get_user_id()}/application_credentials"
     if not admin.list(admin.identity, f"{path}?name={GET_ONLY}", "application_credentials"):
         credential = {
@@ -66,19 +48,24 @@ def fill(cloud: settings.Settings) -> None:
         }
         admin.identity.post(path, json={"application_credential": credential})
 
-    known = {item["service_id"] for item in admin.list(admin.identity, "/endpoints", "endpoints")}
-    for kind, (name, port, path) in SERVICES.items():
-        identifier = ensure("service", name, type=kind)
-        if identifier in known:
-            continue
-        for interface in ("public", "internal"):
-            endpoint = {
-                "service_id": identifier,
-                "interface": interface,
-                "region_id": settings.REGION,
-                "url": cloud.url(port) + path,
-            }
-            admin.identity.post("/endpoints", json={"endpoint": endpoint})
+
+def register(cloud: settings.Settings, kind: str, name: str, url: str) -> None:
+    """The account of a service, the service and its endpoints."""
+    admin = client.Client(cloud)
+    project = _ensure(admin, "project", "service", domain_id="default")
+    user = _ensure(admin, "user", name, password=cloud.password, domain_id="default")
+    _grant(admin, project, user, "admin", "service")
+    identifier = _ensure(admin, "service", name, type=kind)
+    if admin.list(admin.identity, f"/endpoints?service_id={identifier}", "endpoints"):
+        return
+    for interface in ("public", "internal"):
+        endpoint = {
+            "service_id": identifier,
+            "interface": interface,
+            "region_id": settings.REGION,
+            "url": url,
+        }
+        admin.identity.post("/endpoints", json={"endpoint": endpoint})
 
 
 def image(
@@ -103,3 +90,20 @@ def image(
         )
     identifier: str = found[0]["id"]
     return identifier
+
+
+def _ensure(admin: client.Client, kind: str, name: str, **values: Any) -> str:
+    """The id of the one with this name, made if needed."""
+    plural = f"{kind}s"
+    found = admin.list(admin.identity, f"/{plural}?name={name}", plural)
+    if not found:
+        body = {kind: {"name": name, **values}}
+        found = [admin.identity.post(f"/{plural}", json=body).json()[kind]]
+    identifier: str = found[0]["id"]
+    return identifier
+
+
+def _grant(admin: client.Client, project: str, user: str, *names: str) -> None:
+    for name in names:
+        role = _ensure(admin, "role", name)
+        admin.identity.put(f"/projects/{project}/users/{user}/roles/{role}")

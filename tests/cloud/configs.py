@@ -103,6 +103,27 @@ def write_host(cloud: settings.Settings, host: str, folder: pathlib.Path) -> pat
     return path
 
 
+def write_watcher(cloud: settings.Settings) -> pathlib.Path:
+    """The folder of the configuration of Watcher, which a benchmark adds to a cloud.
+
+    It tells where things are; all that decides what Watcher does is its own default.
+    """
+    folder = cloud.config / "watcher"
+    sections: Sections = {
+        "DEFAULT": {
+            "state_path": cloud.state / "watcher",
+            "transport_url": rabbit_url(cloud),
+        },
+        "database": {"connection": database(cloud, "watcher")},
+        "oslo_concurrency": {"lock_path": cloud.state / "lock"},
+        "oslo_messaging_rabbit": {"heartbeat_timeout_threshold": 0},
+        "watcher_clients_auth": _account(cloud, "watcher"),
+        "keystone_authtoken": _token_check(cloud, "watcher", "infra-optim"),
+    }
+    _ini(folder / "watcher.conf", sections)
+    return folder
+
+
 def write_clients(
     cloud: settings.Settings,
     path: pathlib.Path | None = None,

@@ -156,10 +156,12 @@ def test_exchanges_at_prices(made: clouds.Document, data: st.DataObject) -> None
         for one, value in zip(all_of_them, worths, strict=True)
         if value >= least + 1e-6
     )
+    near = market.near(slack)
+    single = {key: list(parts) for key, (_, parts) in near.single.items()}
     seen = {
         (frozen((two.leave, two.enter)), *(frozen((p.leave, p.enter)) for p in parts))
-        for two, options in market.near(i, slack)
-        for parts in itertools.product(*options)
+        for two, key in near.twice[i]
+        for parts in itertools.product(*(single[u, *key] for u in given.shapes[i].units))
     }
     assert wanted.keys() <= seen
     assert max(wanted.values(), default=1) == 1

@@ -157,9 +157,11 @@ def test_other_cells_by_way_of_its_like() -> None:
 def test_overfull_pool_exchanges() -> None:
     """Inside a pool that is overfull an instance still moves: it costs the pool nothing.
 
-    i (2 cores) leaves a for b: free 6, 2 become 8, 0.  Nothing goes from c into the pool.
+    i (2 cores) leaves a for b: free 6, 2 become 8, 0.  Nothing goes from c into the pool, and
+    nothing fits c.
     """
     made = clouds.shared_pool(total=1)
+    made["hosts"][2]["inventories"]["DISK_GB"]["total"] = 1
     found = planned(mip.plan, made, 1)
     check(made, clouds.state_of(made), found, 1)
     cloud = brute.read(clouds.as_bytes(made))
