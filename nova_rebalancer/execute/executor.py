@@ -44,6 +44,9 @@ API = "api"
 ABORT_AGAIN_S = 60.0
 """An abort that Nova accepted may be lost on its way to the compute: then it is asked for again."""
 
+RESTART = "restart"
+"""Why nobody knows of a request: the program ended while it was asked."""
+
 ABORT, FORCE, WAIT = "abort", "force_complete", "wait"
 
 
@@ -262,7 +265,7 @@ class Executor:
     def _adopt(self) -> None:
         """Take over what an earlier process had asked for: nobody knows whether it was heard."""
         for entry in self._in(states.REQUESTED):
-            self._change(entry, states.UNKNOWN, "restart", "the program ended while it was asked")
+            self._change(entry, states.UNKNOWN, RESTART, "the program ended while it was asked")
         for entry in self._in(states.RUNNING):
             # When it ended nobody may have looked, so it tells nothing of how long they take.
             self._note(entry, running_at=None)
@@ -337,6 +340,11 @@ class Executor:
             self._watch_time(entry, sight)
             return
         more: dict[str, object] = {"record": found.record, "request": found.request}
+        if found.state == states.PLANNED and entry.code == RESTART:
+            # This program is why it was not sent, not the cloud: that was no attempt.
+            more["attempts"] = entry.attempts - 1
+            self._change(entry, states.PLANNED, found.code, found.text, **more)
+            return
         if found.state == states.PLANNED:
             self._later(entry, found.code or "", found.text or "", **more)
             return

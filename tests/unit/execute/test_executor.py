@@ -271,6 +271,27 @@ def test_killed_anywhere(ends):
     assert len(scene.cloud.asked) == len(set(scene.cloud.asked)) == len(scene.plan["migrations"])
 
 
+class Deadly(Trouble):
+    """The first requests kill the program before they are sent."""
+
+    deaths = 4
+
+    def live_migrate(self, instance: str, dest: str) -> str:
+        if self.deaths:
+            self.deaths -= 1
+            raise Killed
+        return super().live_migrate(instance, dest)
+
+
+def test_killed_while_asking():
+    """A program that was killed before it asked has not asked: no attempt is lost."""
+    scene = Scene(Deadly())
+    assert scene.options.attempts < Deadly.deaths
+    assert scene.carry_out() == states.DONE
+    assert scene.states() == {states.CONFIRMED}
+    assert {one.attempts for one in scene.entries().values()} == {1}
+
+
 @hypothesis.settings(max_examples=20)
 @hypothesis.given(
     st.dictionaries(st.integers(0, 15), st.booleans(), max_size=3),
