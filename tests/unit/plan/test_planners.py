@@ -157,8 +157,8 @@ def test_other_cells_by_way_of_its_like() -> None:
 def test_overfull_pool_exchanges() -> None:
     """Inside a pool that is overfull an instance still moves: it costs the pool nothing.
 
-    i (2 cores) leaves a for b: free 6, 2 become 8, 0.  Nothing goes from c into the pool, and
-    nothing fits c.
+    i (2 cores) leaves a for b, or j b for a: free 6, 2 become 8, 0.  Nothing goes from c into the
+    pool, and nothing fits c.
     """
     made = clouds.shared_pool(total=1)
     made["hosts"][2]["inventories"]["DISK_GB"]["total"] = 1
@@ -166,7 +166,7 @@ def test_overfull_pool_exchanges() -> None:
     check(made, clouds.state_of(made), found, 1)
     cloud = brute.read(clouds.as_bytes(made))
     assert found.value.value == brute.best(cloud, 1, clouds.CORES)
-    assert found.host_of.tolist() == [1, 1, 2]
+    assert found.host_of.tolist() in ([1, 1, 2], [0, 0, 2])
 
 
 def test_interrupted_at_once() -> None:
