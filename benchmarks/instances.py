@@ -18,6 +18,7 @@ flex        279       a random part of the real population is placed anew at
 mid, low    279       as flex, less full
 large       1,176     as medium, with the Large mix of 4 GB a core
 flexlarge   1,176     as flex, with the Large mix
+huge        10,000    as flex, with some 200,000 instances that are smaller
 ==========  ========  ==============================================================
 
 A draw whose use, fragment rate or number of instances is outside the kind's windows is thrown away
@@ -53,6 +54,9 @@ MEDIUM_MIX = {
 LARGE_MIX = {
     (2, 1): 1030, (4, 1): 670, (4, 2): 10, (8, 1): 617, (8, 2): 84, (16, 1): 767, (16, 2): 152,
     (32, 1): 253, (32, 2): 479, (64, 2): 266, (84, 2): 2, (88, 2): 216,
+}  # fmt: skip
+HUGE_MIX = {
+    (2, 1): 90_000, (4, 1): 110_000, (8, 1): 12_000, (16, 1): 1_500, (32, 2): 400, (64, 2): 100,
 }  # fmt: skip
 SIZE_NAMES = {
     2: "large", 4: "xlarge", 8: "2xlarge", 16: "4xlarge", 32: "8xlarge", 64: "16xlarge",
@@ -208,12 +212,13 @@ def replaced(hosts: int, mix: list[Size], use: float, rng: np.random.Generator) 
     Instances of 32 cores and more go first.  This gives the pattern of free cores that the one
     published training sample has.
     """
-    wanted = use * hosts * NODES * CORES
+    left = use * hosts * NODES * CORES
     drawn: list[Size] = []
     for i in rng.permutation(len(mix)):
-        if sum(size.cores for size in drawn) >= wanted:
+        if left <= 0:
             break
         drawn.append(mix[i])
+        left -= mix[i].cores
     cluster = Cluster(hosts)
     for size in sorted(drawn, key=lambda size: size.cores < 32):
         cluster.anywhere(size, rng)
@@ -264,7 +269,7 @@ class Kind:
         )
 
 
-MEDIUM, LARGE = sizes(MEDIUM_MIX, 2048), sizes(LARGE_MIX, 4096)
+MEDIUM, LARGE, HUGE = (sizes(MEDIUM_MIX, 2048), sizes(LARGE_MIX, 4096), sizes(HUGE_MIX, 2048))
 KINDS = {
     "medium": Kind(
         functools.partial(grown, peak=0.97, dip=0.04),
@@ -280,6 +285,7 @@ KINDS = {
     "low": Kind(replaced, 279, MEDIUM, (0.39, 0.43)),
     "large": Kind(grown, 1176, LARGE, (0.815, 0.825), (0.55, 0.63)),
     "flexlarge": Kind(replaced, 1176, LARGE, (0.804, 0.819), (0.58, 0.66)),
+    "huge": Kind(replaced, 10_000, HUGE, (0.80, 0.82)),
 }
 
 
