@@ -66,10 +66,9 @@ def plan(
     if not isinstance(goal, fragmentation.Fragmentation):
         raise TypeError(f"planner mip has no model for goal {goal.name}")
     meter = solver.Meter(budget, seed, watch)
-    found, most = _by_patterns(start, goal, meter)
-    if found is None or _cores(found, goal)[1] < most:
-        first = greedy.plan(start, goal, budget, seed, watch)
-        found = first if found is None or first.value.value < found.value.value else found
+    first = greedy.plan(start, goal, budget, seed, watch)
+    found, most = _by_patterns(start, goal, first, meter)
+    if _cores(found, goal)[1] < most:
         found, bound = _further(start, goal, found, most, meter)
     else:
         bound = found.value.value
@@ -84,31 +83,35 @@ def plan(
 
 
 def _by_patterns(
-    start: state.PlacementState, goal: fragmentation.Fragmentation, meter: solver.Meter
-) -> tuple[target.Target | None, float]:
-    """Return the pattern model's target, None if it has none, and the most slots there can be."""
+    start: state.PlacementState,
+    goal: fragmentation.Fragmentation,
+    first: target.Target,
+    meter: solver.Meter,
+) -> tuple[target.Target, float]:
+    """Return the pattern model's target or ``first``, and the most slots there can be."""
     cloud = exchange.cloud(start, goal.cores)
     if cloud is None:
-        return None, math.inf
+        return first, math.inf
     market = exchange.Market(cloud)
     limit = meter.budget.max_migrations
-    most = patterns.bound(market, limit, meter)
-    if most is None:
-        return None, math.inf
-    now = target.Target(
-        start.host_of, start.cells_of, goal.evaluate(start), None, "", "mip", meter.seed
-    )
+    bound = patterns.bound(market, limit, meter)
+    if bound is None:
+        return first, math.inf
+    now = dataclasses.replace(first, value=goal.evaluate(start))
     free, slots = _cores(now, goal)
-    meter.watch.bound(_rate(goal, free, slots + most.slots))
-    reached, won = patterns.place(start, market, most, limit, meter)
+    most = math.floor(slots + bound.slots + patterns.EXACT)
+    meter.watch.bound(_rate(goal, free, most))
+    if _cores(first, goal)[1] >= most:
+        return first, most
+    reached = patterns.place(start, market, bound, limit, meter)
     if reached is None:
-        return None, slots + won
+        return first, most
     value = goal.evaluate(reached)
     meter.watch.incumbent(value.value)
-    found = dataclasses.replace(
-        now, host_of=reached.host_of, cells_of=reached.cells_of, value=value
+    return (
+        dataclasses.replace(first, host_of=reached.host_of, cells_of=reached.cells_of, value=value),
+        most,
     )
-    return found, slots + won
 
 
 def _further(

@@ -19,6 +19,7 @@ large-scale zero-one linear programming problems, Operations Research 31.
 import collections
 import dataclasses
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -49,13 +50,19 @@ WINDOWS = (
 how many instances leave a unit at most.  No window is wider than a proof needs."""
 
 MOST_PARTS = 60_000
-"""Most variables of the exact solver; more take longer than what it is for."""
+"""Exchanges that are listed in all; more take longer than what they are for."""
 
 WORK = 2.0
-"""Of the exact solver for one window."""
+"""Of the exact solver for all windows."""
+
+SHARE = 0.5
+"""Of the time that is left, for all windows: other planners need some where this one fails."""
 
 TIDY_WORK = 0.25
 """For finding as good a target with fewer migrations."""
+
+TIDY_S = 0.5
+"""Seconds that must be left for it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,43 +175,48 @@ def place(
     most: Bound,
     limit: int,
     meter: solver.Meter,
-) -> tuple[state.PlacementState | None, int]:
-    """Return a placement that wins all slots that can be won, if found, and their number."""
+) -> state.PlacementState | None:
+    """Return a placement that wins as many slots as the bound allows, None if none was found."""
     target = math.floor(most.slots + EXACT)
     market.price(most.price, most.per_move)
-    tried = set()
+    left_s = SHARE * meter.budget.left_s()
+    budget = dataclasses.replace(
+        meter.budget,
+        deadline=min(meter.budget.deadline, time.monotonic() + left_s),
+        work=min(WORK, meter.work_left()),
+    )
+    mine = solver.Meter(budget, meter.seed, meter.watch)
+    tried: set[tuple[float, int]] = set()
+    parts = MOST_PARTS
+    found = None
     for slack, at_once in WINDOWS:
         window = min(slack, most.slots - target) + EXACT, at_once
-        if meter.spent() or window in tried:
-            continue
-        tried.add(window)
-        found = _within(start, market, limit, target, window, meter)
-        if found is not None:
-            return found, target
-    return None, target
+        if found is not None or parts <= 0 or mine.spent():
+            break
+        if window not in tried:
+            tried.add(window)
+            model = _Window(start, market, window, parts, mine)
+            parts -= model.parts
+            found = _solve(model, limit, target, mine)
+    meter.work += mine.work
+    return found
 
 
-def _within(
-    start: state.PlacementState,
-    market: exchange.Market,
-    limit: int,
-    target: int,
-    window: tuple[float, int],
-    meter: solver.Meter,
+def _solve(
+    model: "_Window", limit: int, target: int, meter: solver.Meter
 ) -> state.PlacementState | None:
-    """Look for a placement that wins ``target`` slots with exchanges in a window."""
-    model = _Window(start, market, window, meter)
+    """Look for a placement that wins ``target`` slots with the exchanges of a window."""
     if not model.complete:
         return None
     # A placement that must win so much is found later than one that shall win as much as it can.
     model.program.add(model.won <= target)
     model.program.add(model.moves <= limit)
     model.program.maximize(model.won)
-    answer = solver.solve(model.program, meter, WORK)
+    answer = solver.solve(model.program, meter)
     if not answer.found or round(answer.solver.objective_value) < target:
         return None
     reached = model.placement(answer.solver)
-    if meter.budget.left_s() > 1.0:
+    if reached is not None and meter.budget.left_s() > TIDY_S:
         model.hint(answer.solver)
         model.program.add(model.won >= target)
         model.program.minimize(model.moves)
@@ -226,12 +238,14 @@ class _Window:
         start: state.PlacementState,
         market: exchange.Market,
         window: tuple[float, int],
+        most_parts: int,
         meter: solver.Meter,
     ) -> None:
         self._start = start
         self._cloud = market.cloud
         self.program = cp_model.CpModel()
         self.complete = False
+        self.parts = 0
         room = _Room(start, market.cloud)
         change: list[list[cp_model.LinearExprT]] = [[] for _ in market.cloud.kinds]
         moves: list[cp_model.LinearExprT] = []
@@ -264,16 +278,15 @@ class _Window:
             hosts.append(mine)
         self._hosts = hosts
         self._units: dict[tuple[Any, ...], list[_Choice]] = {}
-        parts = 0
         for key, counts in units.items():
             both, ways = near.single[key]
             here = []
             for part in ways:
-                if parts > MOST_PARTS or meter.spent():
+                self.parts += 1
+                if self.parts > most_parts or meter.spent():
                     return
                 if not room.for_unit(key[0], both, part):
                     continue
-                parts += 1
                 one = choice(part, most[key])
                 here.append(one)
                 more = market.won(key[0], both, part)

@@ -67,7 +67,8 @@ def test_bound_and_placement(made: clouds.Document, moves: int) -> None:
     market = exchange.Market(given)
     meter = solver.Meter(base.Budget(moves), 0, base.Watch())
     most = patterns.bound(market, moves, meter)
-    found, target = patterns.place(start, market, most, moves, meter)
+    found = patterns.place(start, market, most, moves, meter)
+    target = int(most.slots + patterns.EXACT)
     cloud = brute.read(clouds.as_bytes(made))
     free = {part.name: part.value for part in GOAL.evaluate(start).parts}["free_cores"]
     best = round(free * (1 - brute.best(cloud, moves, clouds.CORES))) // clouds.CORES
