@@ -49,7 +49,7 @@ WINDOWS = (
 """What is tried one after another: how much less than the best an exchange is worth, in slots, and
 how many instances leave a unit at most.  No window is wider than a proof needs."""
 
-MOST_PARTS = 60_000
+MOST_PARTS = 20_000
 """Exchanges that are listed in all; more take longer than what they are for."""
 
 WORK = 2.0
@@ -89,7 +89,10 @@ def bound(market: exchange.Market, limit: int, meter: solver.Meter) -> Bound | N
     spare = math.floor(best.slots + EXACT) + 1 - best.slots
     least = spare / (2 * limit) if limit else 0.0
     if best.per_move < least:
-        best = master.solve(least) or best
+        other = master.solve(least)
+        # Stopped by the clock it may be looser.
+        if other is not None and other.slots < best.slots + spare:
+            return other
     return best
 
 
