@@ -238,6 +238,7 @@ class _Leaving:
 
     def __init__(self, holders: Sequence[Counts], weight: Sequence[int], most: int) -> None:
         self._holders = [sorted(one.items()) for one in holders]
+        self._of_kind = weight
         longest = max((len(one) for one in self._holders), default=0)
         shape = (len(holders), longest)
         self._kind = np.zeros(shape, dtype=np.int64)
@@ -274,24 +275,9 @@ class _Leaving:
         self, row: int, amount: int, least: float, most: int
     ) -> Iterator[tuple[Counts, float]]:
         """Yield choices of ``amount`` cores and at most ``most`` instances worth ``least``."""
-        chosen: Counts = {}
-
-        def choose(j: int, left: int, worth: float, most: int) -> Iterator[tuple[Counts, float]]:
-            if j == 0:
-                if left == 0:
-                    yield dict(chosen), worth
-                return
-            k, count = int(self._kind[row, j - 1]), int(self._count[row, j - 1])
-            weight, value = int(self._weight[row, j - 1]), float(self._value[k])
-            for c in range(min(count, left // weight, most) + 1):
-                now = worth + c * value
-                if self.tables[j - 1][row, left - c * weight] + now >= least - CLOSE:
-                    if c:
-                        chosen[k] = c
-                    yield from choose(j - 1, left - c * weight, now, most - c)
-                    chosen.pop(k, None)
-
-        yield from choose(len(self._holders[row]), amount, 0.0, most)
+        best = [table[row] for table in self.tables]
+        known = self._holders[row]
+        return _choices(known, self._of_kind, self._value, best, amount, least, most)
 
 
 class _Entering:
@@ -348,25 +334,43 @@ class _Entering:
 
     def ways(self, e: int, amount: int, least: float, most: int) -> Iterator[tuple[Counts, float]]:
         """Yield choices of ``amount`` cores and at most ``most`` instances worth ``least``."""
-        known, tables = self._entrances[e], self._prefixes(e)
-        chosen: Counts = {}
+        known = [(k, LARGEST) for k in self._entrances[e]]
+        best = self._prefixes(e)
+        return _choices(known, self._weight, self._value, best, amount, least, most)
 
-        def choose(j: int, left: int, worth: float, most: int) -> Iterator[tuple[Counts, float]]:
-            if j == 0:
-                if left == 0:
-                    yield dict(chosen), worth
-                return
-            k = known[j - 1]
-            weight, value = self._weight[k], float(self._value[k])
-            for c in range(min(left // weight, most) + 1):
-                now = worth + c * value
-                if tables[j - 1][left - c * weight] + now >= least - CLOSE:
-                    if c:
-                        chosen[k] = c
-                    yield from choose(j - 1, left - c * weight, now, most - c)
-                    chosen.pop(k, None)
 
-        yield from choose(len(known), amount, 0.0, most)
+def _choices(
+    known: Sequence[tuple[int, int]],
+    weight: Sequence[int],
+    value: arrays.Floats,
+    best: Sequence[Sequence[float] | arrays.Floats],
+    amount: int,
+    least: float,
+    most: int,
+) -> Iterator[tuple[Counts, float]]:
+    """Yield choices of exactly ``amount`` cores that are worth ``least`` or more, and their worth.
+
+    ``known`` are kinds and how many there are of each; ``best[j]`` is what so many cores are worth
+    at most with the first j of them, so no branch is entered in vain.
+    """
+    chosen: Counts = {}
+
+    def choose(j: int, left: int, worth: float, most: int) -> Iterator[tuple[Counts, float]]:
+        if j == 0:
+            if left == 0:
+                yield dict(chosen), worth
+            return
+        k, count = known[j - 1]
+        heavy, dear = weight[k], float(value[k])
+        for c in range(min(count, left // heavy, most) + 1):
+            now = worth + c * dear
+            if best[j - 1][left - c * heavy] + now >= least - CLOSE:
+                if c:
+                    chosen[k] = c
+                yield from choose(j - 1, left - c * heavy, now, most - c)
+                chosen.pop(k, None)
+
+    yield from choose(len(known), amount, 0.0, most)
 
 
 class Market:
