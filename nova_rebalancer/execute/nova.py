@@ -72,7 +72,7 @@ class NovaCloud:
         self._quick = client.Client(
             ask.cloud,
             client.Limits(
-                self.at_once, attempts=1, timeout_s=base.LAST_LOOK_S, deadline_s=base.LAST_LOOK_S
+                self.at_once, attempts=3, timeout_s=base.LAST_LOOK_S, deadline_s=base.LAST_LOOK_S
             ),
         )
         self._look = look
