@@ -32,6 +32,12 @@ CLOSE = 1e-9
 LARGEST = 1024
 """Most steps that the free cores of a unit may be counted in."""
 
+MOST_WORK = 5_000_000
+"""Most numbers that one pricing may fill, a fraction of a second."""
+
+ANY = 1 << 30
+"""As many as one likes."""
+
 Counts = dict[int, int]
 """How many of each kind."""
 
@@ -80,7 +86,8 @@ class Cloud:
     """A state as shapes.
 
     ``weight`` is what an instance of each kind takes of every unit it is on, and ``slot`` X, both
-    in steps; ``double`` says which kinds are on two cells.
+    in steps; ``double`` says which kinds are on two cells; ``most`` is what could be free in a unit
+    at most.
     """
 
     kinds: Sequence[kinds.Kind]
@@ -103,22 +110,24 @@ class Cloud:
 def cloud(start: state.PlacementState, cores: int) -> Cloud | None:
     """Return ``start`` as shapes; None where cores are not all that such exchanges change.
 
-    That is where nothing with cores may move, where an instance is on more than two cells or on
-    cells that are not alike, where it makes many units into one, where cores are counted in
-    several resources or shared by hosts, and where a unit is overfull.
+    That is where nothing with cores may move, where an instance is on more than two cells, on two
+    that are not alike, on unknown ones or possibly on a host of more than two, where an instance
+    without topology may come to a host with cells, where cores are counted in several resources,
+    shared by hosts or not counted by a cell, where a unit is overfull, and where pricing would
+    take long.  Hosts that are not usable play no part: nothing leaves or enters them.
     """
-    resources = {int(r) for r in start.core if r != state.NOWHERE}
-    if len(resources) != 1:
+    hosts = np.nonzero(start.usable)[0].tolist()
+    resources = {int(r) for r in start.core[hosts] if r != state.NOWHERE}
+    if len(resources) != 1 or not start.usable[start.host_of[start.movable]].all():
         return None
     (r,) = resources
     used, cell_used, topologyless = start.used(), start.cell_used(), start.topologyless()
-    if (start.cells[topologyless > 0] > 0).any():
-        return None
     free: dict[int, list[int]] = {}
-    for h in range(len(start.hosts)):
+    for h in hosts:
         if start.cells[h] > 0:
             room = start.cell_capacity[h, : start.cells[h], r] - cell_used[h, : start.cells[h], r]
-            if (start.cell_capacity[h, : start.cells[h], r] >= state.UNLIMITED).any():
+            uncounted = (start.cell_capacity[h, : start.cells[h], r] >= state.UNLIMITED).any()
+            if uncounted or topologyless[h] > 0:
                 return None
         else:
             row = int(start.row_of[h, r])
@@ -128,23 +137,25 @@ def cloud(start: state.PlacementState, cores: int) -> Cloud | None:
         if (room < 0).any():
             return None
         free[h] = room.tolist()
-    found = [one for one in kinds.kinds(start) if start.demand[one.example, r] > 0]
-    if not found:
-        return None
-    weight = []
-    for kind in found:
+    found, weight = [], []
+    for kind in kinds.kinds(start):
         v = kind.example
         guests = int(start.guests_of[v])
         allowed = start.cells[start.allowed[start.eligibility_of[v]]]
-        on = [int(start.cells[h]) for h, _ in kind.at]
-        places = [*allowed.tolist(), *on]
-        if guests > 2 or (guests == 2 and not (kind.alike and all(n <= 2 for n in places))):
-            return None
+        places = [*allowed.tolist(), *(int(start.cells[h]) for h, _ in kind.at)]
         if guests == 0 and any(places):
+            # One without cores makes many units into one, too.
+            return None
+        if start.demand[v, r] == 0:
+            continue
+        if guests > 2 or (guests == 2 and not (kind.alike and all(n <= 2 for n in places))):
             return None
         if guests and any(not cells or state.NOWHERE in cells for _, cells in kind.at):
             return None
         weight.append(int(start.guest[v, 0, r]) if guests else int(start.demand[v, r]))
+        found.append(kind)
+    if not found or not all(weight):
+        return None
     return _shapes(start, cores, found, weight, free)
 
 
@@ -172,7 +183,7 @@ def _shapes(
         list[tuple[int, tuple[tuple[int, ...], ...]]],
     ] = {}
     for h, rooms in free.items():
-        counted = bool(start.usable[h] and start.core[h] != state.NOWHERE)
+        counted = bool(start.core[h] != state.NOWHERE)
         cells = int(start.cells[h])
         entrance = Entrance(
             frozenset(k for k in np.nonzero(may[:, h])[0].tolist() if not double[k] or cells == 2),
@@ -204,7 +215,8 @@ def _shapes(
         ),
         default=0,
     )
-    if most > LARGEST:
+    work = len(units) * (most + 1) * (2 * most + 1 if any(double) else 1)
+    if most > LARGEST or work > MOST_WORK:
         return None
     return Cloud(found, shapes, units, tuple(entrances), steps, double, cores // step, most)
 
@@ -316,7 +328,6 @@ class _Entering:
                 if weight <= amount:
                     with_it = self.table[:, amount - weight] + worth
                     np.maximum(self.table[:, amount], with_it, out=self.table[:, amount])
-        np.maximum(self.table, NEVER, out=self.table)
 
     def _prefixes(self, e: int) -> list[list[float]]:
         """Return tables like ``table[e]`` that use the first kinds only."""
@@ -334,7 +345,7 @@ class _Entering:
 
     def ways(self, e: int, amount: int, least: float, most: int) -> Iterator[tuple[Counts, float]]:
         """Yield choices of ``amount`` cores and at most ``most`` instances worth ``least``."""
-        known = [(k, LARGEST) for k in self._entrances[e]]
+        known = [(k, ANY) for k in self._entrances[e]]
         best = self._prefixes(e)
         return _choices(known, self._weight, self._value, best, amount, least, most)
 
@@ -351,26 +362,30 @@ def _choices(
     """Yield choices of exactly ``amount`` cores that are worth ``least`` or more, and their worth.
 
     ``known`` are kinds and how many there are of each; ``best[j]`` is what so many cores are worth
-    at most with the first j of them, so no branch is entered in vain.
+    at most with the first j of them, which keeps the search to what leads somewhere.
     """
     chosen: Counts = {}
 
     def choose(j: int, left: int, worth: float, most: int) -> Iterator[tuple[Counts, float]]:
-        if j == 0:
-            if left == 0:
-                yield dict(chosen), worth
+        if left == 0:
+            yield dict(chosen), worth
             return
-        k, count = known[j - 1]
-        heavy, dear = weight[k], float(value[k])
-        for c in range(min(count, left // heavy, most) + 1):
-            now = worth + c * dear
-            if best[j - 1][left - c * heavy] + now >= least - CLOSE:
-                if c:
+        if most == 0:
+            return
+        # The next kind that is taken is the i-th; those between are not.
+        for i in range(j, 0, -1):
+            if best[i][left] + worth < least - CLOSE:
+                return
+            k, count = known[i - 1]
+            for c in range(1, min(count, left // weight[k], most) + 1):
+                now = worth + c * float(value[k])
+                if best[i - 1][left - c * weight[k]] + now >= least - CLOSE:
                     chosen[k] = c
-                yield from choose(j - 1, left - c * heavy, now, most - c)
-                chosen.pop(k, None)
+                    yield from choose(i - 1, left - c * weight[k], now, most - c)
+                    del chosen[k]
 
-    yield from choose(len(known), amount, 0.0, most)
+    if amount or least <= CLOSE:
+        yield from choose(len(known), amount, 0.0, most)
 
 
 class Market:
@@ -444,7 +459,7 @@ class Market:
         fits = (free >= 0) & (free <= self.cloud.most)
         rest = self._rest[self._of_unit[:, None], np.clip(free, 0, self.cloud.most)]
         worth = np.where(fits, self._out.tables[-1] + rest, NEVER)
-        best: arrays.Floats = np.maximum(worth.max(axis=1), NEVER)
+        best: arrays.Floats = worth.max(axis=1)
         return best
 
     def best(self, i: int) -> list[Part]:
@@ -471,11 +486,12 @@ class Market:
         )
         return after // given.slot - unit.free // given.slot
 
-    def near(self, slack: float, at_once: int = LARGEST) -> "Near":
+    def near(self, slack: float, at_once: int = ANY, most: int = ANY) -> Near | None:
         """Return all exchanges that are worth at most ``slack`` less than the best of their shape.
 
         Each is a choice of instances on two cells, and one for each unit.  No choice lets more
-        than ``at_once`` instances leave and one more enter.
+        than ``at_once`` instances leave and one more enter.  None if there are more than ``most``
+        of the former.
         """
         twice: list[list[tuple[Part, tuple[object, ...]]]] = []
         least_of: dict[tuple[object, ...], float] = {}
@@ -489,6 +505,9 @@ class Market:
                 for both in self._shift_ways(i, shift, least - sum(unit), at_once):
                     key = (tuple(sorted(both.leave.items())), tuple(sorted(both.enter.items())))
                     here.append((both, key))
+                    most -= 1
+                    if most < 0:
+                        return None
                     for u, mine in zip(shape.units, unit, strict=True):
                         needed = least - both.value - (sum(unit) - mine)
                         least_of[u, *key] = min(least_of.get((u, *key), math.inf), needed)
@@ -500,9 +519,7 @@ class Market:
         }
         return Near(twice, single)
 
-    def _unit_ways(
-        self, u: int, shift: int, least: float, at_once: int = LARGEST
-    ) -> Iterator[Part]:
+    def _unit_ways(self, u: int, shift: int, least: float, at_once: int = ANY) -> Iterator[Part]:
         """Yield exchanges of a unit that are worth ``least`` or more, the slots left included."""
         free, most, e = int(self._free[u]) + shift, self.cloud.most, int(self._of_unit[u])
         out, counted = self._out.tables[-1][u], bool(self._counted[e])
@@ -520,9 +537,7 @@ class Market:
                         if gone.keys().isdisjoint(come):
                             yield Part(gone, come, worth + paid + slots)
 
-    def _shift_ways(
-        self, i: int, shift: int, least: float, at_once: int = LARGEST
-    ) -> Iterator[Part]:
+    def _shift_ways(self, i: int, shift: int, least: float, at_once: int = ANY) -> Iterator[Part]:
         """Yield choices of instances on two cells that shift the units of shape ``i`` so far."""
         e = self.cloud.shapes[i].entrance
         out, table = self._out_twice.tables[-1][i], self._in_twice.table[e]

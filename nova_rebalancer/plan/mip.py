@@ -14,6 +14,7 @@ from collections.abc import Callable
 import concurrent.futures
 import dataclasses
 import math
+import time
 
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
@@ -44,11 +45,8 @@ LARGEST = 200_000
 PLACES_PER_S = 12_000
 """Most places for each second there is, so that building leaves time for solving."""
 
-TIDY_WORK = 0.25
-"""Work for finding as good a target with fewer migrations, about half a second."""
-
-TIDY_S = 3.0
-"""Seconds that must be left for it: a proven target must not depend on where the clock cuts."""
+SHARE = 0.75
+"""Of the time that is left, for the pattern model: the others need some where it has no proof."""
 
 
 def plan(
@@ -94,16 +92,19 @@ def _by_patterns(
         return first, math.inf
     market = exchange.Market(cloud)
     limit = meter.budget.max_migrations
-    bound = patterns.bound(market, limit, meter)
+    end = time.monotonic() + SHARE * meter.budget.left_s()
+    part = solver.Meter(dataclasses.replace(meter.budget, deadline=end), meter.seed, meter.watch)
+    bound = patterns.bound(market, limit, part)
     if bound is None:
         return first, math.inf
     now = dataclasses.replace(first, value=goal.evaluate(start))
     free, slots = _cores(now, goal)
-    most = math.floor(slots + bound.slots + patterns.EXACT)
+    most = slots + bound.whole()
     meter.watch.bound(_rate(goal, free, most))
     if _cores(first, goal)[1] >= most:
         return first, most
-    reached = patterns.place(start, market, bound, limit, meter)
+    reached = patterns.place(start, market, bound, limit, part)
+    meter.work += part.work
     if reached is None:
         return first, most
     value = goal.evaluate(reached)
@@ -236,12 +237,12 @@ def _fewest_moves(
     meter: solver.Meter,
 ) -> target.Target:
     """Return a target as good and, if one is found at little cost, with fewer migrations."""
-    if meter.budget.left_s() < TIDY_S:
+    if meter.budget.left_s() < patterns.TIDY_S:
         return best
     model.model.add(model.slots >= _cores(best, goal)[1])
     model.hint(best.host_of, best.cells_of)
     model.model.minimize(model.moves)
-    answer = solver.solve(model.model, meter, TIDY_WORK)
+    answer = solver.solve(model.model, meter, patterns.TIDY_WORK)
     if not answer.found:
         return best
     found = model.flow(answer.solver)

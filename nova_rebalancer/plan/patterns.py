@@ -19,7 +19,6 @@ large-scale zero-one linear programming problems, Operations Research 31.
 import collections
 import dataclasses
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -41,10 +40,10 @@ EXACT = 1e-6
 WINDOWS = (
     (0.0, 1),
     (0.0, 2),
-    (0.0, exchange.LARGEST),
+    (0.0, exchange.ANY),
     (0.25, 2),
     (1.0, 2),
-    (1.0, exchange.LARGEST),
+    (1.0, exchange.ANY),
 )
 """What is tried one after another: how much less than the best an exchange is worth, in slots, and
 how many instances leave a unit at most.  No window is wider than a proof needs."""
@@ -55,14 +54,11 @@ MOST_PARTS = 20_000
 WORK = 2.0
 """Of the exact solver for all windows."""
 
-SHARE = 0.5
-"""Of the time that is left, for all windows: other planners need some where this one fails."""
-
 TIDY_WORK = 0.25
-"""For finding as good a target with fewer migrations."""
+"""Work for finding as good a target with fewer migrations, about half a second."""
 
-TIDY_S = 0.5
-"""Seconds that must be left for it."""
+TIDY_S = 1.5
+"""Seconds that must be left for it: a proven target must not depend on where the clock cuts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +68,10 @@ class Bound:
     slots: float
     price: arrays.Floats
     per_move: float
+
+    def whole(self) -> int:
+        """Return how many whole slots that is."""
+        return math.floor(self.slots + EXACT)
 
 
 def bound(market: exchange.Market, limit: int, meter: solver.Meter) -> Bound | None:
@@ -86,12 +86,12 @@ def bound(market: exchange.Market, limit: int, meter: solver.Meter) -> Bound | N
     best = master.solve(0.0)
     if best is None:
         return None
-    spare = math.floor(best.slots + EXACT) + 1 - best.slots
+    spare = best.whole() + 1 - best.slots
     least = spare / (2 * limit) if limit else 0.0
     if best.per_move < least:
         other = master.solve(least)
         # Stopped by the clock it may be looser.
-        if other is not None and other.slots < best.slots + spare:
+        if other is not None and other.whole() == best.whole():
             return other
     return best
 
@@ -134,6 +134,8 @@ class _Master:
                 best = Bound(most, self._price, per_move)
             if not self._grow(least):
                 break
+            if math.isfinite(self._meter.budget.left_s()):
+                self._program.SetTimeLimit(max(1, round(1000 * self._meter.budget.left_s())))
             if self._program.Solve() != pywraplp.Solver.OPTIMAL:
                 break
             self._price = np.array([row.dual_value() for row in self._balance])
@@ -180,14 +182,9 @@ def place(
     meter: solver.Meter,
 ) -> state.PlacementState | None:
     """Return a placement that wins as many slots as the bound allows, None if none was found."""
-    target = math.floor(most.slots + EXACT)
+    target = most.whole()
     market.price(most.price, most.per_move)
-    left_s = SHARE * meter.budget.left_s()
-    budget = dataclasses.replace(
-        meter.budget,
-        deadline=min(meter.budget.deadline, time.monotonic() + left_s),
-        work=min(WORK, meter.work_left()),
-    )
+    budget = dataclasses.replace(meter.budget, work=min(WORK, meter.work_left()))
     mine = solver.Meter(budget, meter.seed, meter.watch)
     tried: set[tuple[float, int]] = set()
     parts = MOST_PARTS
@@ -263,7 +260,10 @@ class _Window:
                 change[k].append(many * count)
             return _Choice(part, count)
 
-        near = market.near(*window)
+        near = market.near(*window, most_parts)
+        if near is None:
+            self.parts = most_parts
+            return
         hosts: list[list[tuple[_Choice, tuple[object, ...]]]] = []
         units: dict[tuple[Any, ...], list[cp_model.IntVar]] = collections.defaultdict(list)
         most: collections.Counter[tuple[Any, ...]] = collections.Counter()
@@ -432,15 +432,18 @@ def _tight(free: arrays.Ints, rates: arrays.Floats, steps: int, most: int) -> di
 
 
 def _sound(start: state.PlacementState, reached: state.PlacementState) -> bool:
-    """Whether nothing is fuller than it may be, or fuller than it was where it is so already."""
-    pairs = [
-        (start.used(), reached.used(), start.capacity),
-        (start.cell_used(), reached.cell_used(), start.cell_capacity),
-    ]
-    if any(((after > most) & (after > before)).any() for before, after, most in pairs):
-        return False
-    before, after = state.in_groups(start), state.in_groups(reached)
-    return all(
-        not ((now > group.limit) & (now > then)).any()
-        for group, then, now in zip(start.groups, before, after, strict=True)
-    )
+    """Whether what arrives anywhere fits there in the end, and all groups allow it."""
+    over, cell_over = reached.used() > start.capacity, reached.cell_used() > start.cell_capacity
+    in_groups, groups = state.in_groups(reached), state.group_members(start)
+    for v in np.nonzero(reached.host_of != start.host_of)[0].tolist():
+        h, rows = int(reached.host_of[v]), start.row_of[reached.host_of[v]]
+        # Within a pool nothing arrives.
+        new = np.nonzero((start.demand[v] > 0) & (rows != start.row_of[start.host_of[v]]))[0]
+        if (rows[new] == state.NOWHERE).any() or over[rows[new], new].any():
+            return False
+        for g, n in enumerate(reached.cells_of[v, : start.guests_of[v]]):
+            if cell_over[h, n][start.guest[v, g] > 0].any():
+                return False
+        if any(in_groups[k, h] > start.groups[k].limit for k in groups.get(v, ())):
+            return False
+    return True

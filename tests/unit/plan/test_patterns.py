@@ -122,7 +122,7 @@ def frozen(part: tuple[exchange.Counts, exchange.Counts]) -> tuple[frozenset[tup
     return tuple(frozenset(counts.items()) for counts in part)
 
 
-@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.settings(max_examples=100)
 @hypothesis.given(plain_clouds(), st.data())
 def test_exchanges_at_prices(made: clouds.Document, data: st.DataObject) -> None:
     """The best exchange is the best there is, and those near it are all that there are."""
@@ -166,3 +166,73 @@ def test_exchanges_at_prices(made: clouds.Document, data: st.DataObject) -> None
     }
     assert wanted.keys() <= seen
     assert max(wanted.values(), default=1) == 1
+
+
+def test_placed() -> None:
+    """Free 2, 2, 4 becomes 4, 0, 4: the bound is one slot more, and a placement has it."""
+    start = clouds.state_of(clouds.three_hosts())
+    market = exchange.Market(exchange.cloud(start, clouds.CORES))
+    meter = solver.Meter(base.Budget(5), 0, base.Watch())
+    most = patterns.bound(market, 5, meter)
+    assert most.whole() == 1
+    found = patterns.place(start, market, most, 5, meter)
+    assert found.host_of.tolist() == [0, 1, 1, 2]
+
+
+def test_without_cores_but_not_without_effect() -> None:
+    """An instance that takes no cores may still make two cells of a host one unit.
+
+    b and c have PCPU on two cells of 2; when s comes to c, its 2 + 2 free cores are 4.
+    """
+    cells = {
+        "provenance": "operator",
+        "cells": [{"id": n, "capacity": {"PCPU": 2}} for n in (0, 1)],
+    }
+    both = {"VCPU": {"total": 8}, "PCPU": {"total": 4}, "MEMORY_MB": {"total": 1 << 20}}
+    a = {"VCPU": {"total": 8}, "PCPU": {"total": 1}, "MEMORY_MB": {"total": 1 << 20}}
+    made = clouds.snapshot(
+        [
+            {"id": "a", "inventories": a},
+            {"id": "b", "inventories": both, "numa": cells},
+            {"id": "c", "inventories": both, "numa": cells},
+        ],
+        [
+            clouds.instance("s", "a", 1),
+            clouds.numa_instance("p", "b", {0: 1}, core="PCPU"),
+        ],
+    )
+    assert exchange.cloud(clouds.state_of(made), clouds.CORES) is None
+
+
+def test_cores_on_no_cell() -> None:
+    """A guest whose cells take none of its cores is not for this model."""
+    numa = [{"cell": 0, "resources": {"MEMORY_MB": 512}}]
+    made = clouds.snapshot(
+        [clouds.numa_host("a"), clouds.numa_host("b")], [clouds.instance("i", "a", 2, numa=numa)]
+    )
+    assert exchange.cloud(clouds.state_of(made), clouds.CORES) is None
+
+
+def test_nothing_arrives_on_what_is_overfull() -> None:
+    """A placement that exchanges like for like on a host whose disk is overfull is dropped."""
+    disk = {"VCPU": {"total": 8}, "DISK_GB": {"total": 5}}
+    asks = {"VCPU": 2, "DISK_GB": 3}
+    made = clouds.snapshot(
+        [clouds.numa_host("a", 8, inventories=disk), clouds.numa_host("b", 8, inventories=disk)],
+        [
+            {**clouds.numa_instance("i", "a", {0: 2}), "allocations": asks},
+            {**clouds.numa_instance("j", "b", {0: 2}), "allocations": asks},
+            {**clouds.numa_instance("k", "b", {1: 2}), "allocations": asks},
+        ],
+    )
+    start = clouds.state_of(made)
+    assert patterns._sound(start, start)
+    assert not patterns._sound(start, start.moved(1, 0, (1,)).moved(0, 1, (0,)))
+
+
+def test_thousands_of_kinds() -> None:
+    """How many kinds there are is no matter of the stack."""
+    entering = exchange._Entering([list(range(2000))], [1] * 2000, 2)
+    entering.price(np.full(2000, -0.5))
+    found = list(entering.ways(0, 1, -1.0, exchange.ANY))
+    assert len(found) == 2000
