@@ -206,14 +206,11 @@ def _shapes(
     shapes = [Shape(tuple(here), mine, dict(twice), e) for (e, mine, twice), here in hosts.items()]
     steps = [amount // step for amount in weight]
     most = max(
-        (
-            unit.free
-            + sum(steps[k] * count for k, count in unit.held.items())
-            + sum(steps[k] * count for k, count in shape.doubles.items())
-            for shape in shapes
-            for unit in (units[u] for u in shape.units)
-        ),
-        default=0,
+        unit.free
+        + sum(steps[k] * count for k, count in unit.held.items())
+        + sum(steps[k] * count for k, count in shape.doubles.items())
+        for shape in shapes
+        for unit in (units[u] for u in shape.units)
     )
     work = len(units) * (most + 1) * (2 * most + 1 if any(double) else 1)
     if most > LARGEST or work > MOST_WORK:
@@ -250,7 +247,7 @@ class _Leaving:
 
     def __init__(self, holders: Sequence[Counts], weight: Sequence[int], most: int) -> None:
         self._holders = [sorted(one.items()) for one in holders]
-        self._of_kind = weight
+        self._weight_of = weight
         longest = max((len(one) for one in self._holders), default=0)
         shape = (len(holders), longest)
         self._kind = np.zeros(shape, dtype=np.int64)
@@ -289,7 +286,7 @@ class _Leaving:
         """Yield choices of ``amount`` cores and at most ``most`` instances worth ``least``."""
         best = [table[row] for table in self.tables]
         known = self._holders[row]
-        return _choices(known, self._of_kind, self._value, best, amount, least, most)
+        return _choices(known, self._weight_of, self._value, best, amount, least, most)
 
 
 class _Entering:

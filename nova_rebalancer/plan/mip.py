@@ -58,8 +58,8 @@ def plan(
 ) -> target.Target:
     """Return the best target found, with a bound that holds for any placement in the limit.
 
-    Never worse than the greedy planner's target.  A cloud whose model is too large to build in
-    reasonable time is left to the search, without a bound.
+    Never worse than the greedy planner's target.  A cloud whose flow model is too large to build in
+    reasonable time is left to the search, with the pattern model's bound where it has one.
     """
     if not isinstance(goal, fragmentation.Fragmentation):
         raise TypeError(f"planner mip has no model for goal {goal.name}")

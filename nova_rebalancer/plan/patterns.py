@@ -424,8 +424,6 @@ def _tight(free: arrays.Ints, rates: arrays.Floats, steps: int, most: int) -> di
     ``rates`` (K, R) is what each kind takes for a core; cores may also be exchanged, ``most`` of
     them.
     """
-    if not rates.size:
-        return {}
     highest, lowest = rates.max(axis=0), rates.min(axis=0)
     enough = free >= highest * steps + (highest - lowest) * most
     return {int(r): int(free[r]) for r in np.nonzero(~enough & (highest > 0))[0]}
