@@ -67,6 +67,8 @@ def connection(files: Sequence[str] | None) -> str | None:
     InputError
         If a file is missing or cannot be understood.
     """
+    if not files:
+        return None
     from oslo_config import cfg
 
     from nova_rebalancer.conf import store
@@ -76,7 +78,7 @@ def connection(files: Sequence[str] | None) -> str | None:
     conf = cfg.ConfigOpts()
     conf.register_opts(store.OPTIONS, group=store.GROUP.name)
     try:
-        conf(args=[], project="nova-rebalancer", default_config_files=list(files or []))
+        conf(args=[], project="nova-rebalancer", default_config_files=list(files))
         url: str | None = conf.store.connection
     except (cfg.Error, ValueError) as error:
         text = " ".join(str(error).split())

@@ -48,6 +48,7 @@ import json
 import math
 import os
 import pathlib
+import threading
 import time
 from typing import Any
 from typing import ClassVar
@@ -67,6 +68,8 @@ LOG = logging.getLogger(__name__)
 
 FOLDER = pathlib.Path(os.environ["CLOUD_DRIVER"])
 NODES = uuid.UUID("3f0ac0de-1d0f-4a7f-9d3c-0d5a3c9be6f1")
+
+_SAVING = threading.Lock()
 
 CPU = {
     "arch": "x86_64",
@@ -177,11 +180,15 @@ class SimulatedDriver(fake.FakeDriver):
             self.instances[guest] = fake.FakeInstance(name, state, guest)
 
     def _save_guests(self) -> None:
-        guests = {guest: (kept.name, kept.state) for guest, kept in list(self.instances.items())}
-        self._guests.parent.mkdir(parents=True, exist_ok=True)
-        new = self._guests.with_suffix(".new")
-        new.write_text(json.dumps(guests))
-        new.replace(self._guests)
+        # Two instances of a host may end what they do at the same moment.
+        with _SAVING:
+            guests = {
+                guest: (kept.name, kept.state) for guest, kept in list(self.instances.items())
+            }
+            self._guests.parent.mkdir(parents=True, exist_ok=True)
+            new = self._guests.with_suffix(".new")
+            new.write_text(json.dumps(guests))
+            new.replace(self._guests)
 
     def spawn(self, *args: Any, **kwargs: Any) -> None:
         time.sleep(self._host_file.read().get("spawn_s", 0))
