@@ -9,8 +9,11 @@ import contextlib
 import json
 from typing import Any
 
+import pymysql
+
 from tests.cloud import client
 from tests.cloud import computes
+from tests.cloud import configs
 from tests.cloud import hosts
 from tests.cloud import settings
 from tests.cloud import watch
@@ -136,6 +139,27 @@ def mend(cloud: settings.Settings) -> list[str]:
             admin.placement.delete(f"/allocations/{record.uuid}")
         did.append(f"{record.instance}: allocations of migration {record.number} cleared")
     return did
+
+
+def end_lost(cloud: settings.Settings) -> None:
+    """Write an end to every migration that Nova still lists as in flight, and to its servers."""
+    for act in ("stop", "start"):
+        computes.ask(cloud, act, cloud.hosts())
+    connection = pymysql.connect(
+        host=settings.ADDRESS, port=cloud.port("mariadb"), user="cloud", password=cloud.password
+    )
+    flying = ", ".join(f"'{status}'" for status in watch.IN_FLIGHT)
+    with connection, connection.cursor() as cursor:
+        for cell in cloud.cells:
+            name = configs.cell_database(cell)
+            cursor.execute(
+                f"UPDATE {name}.instances SET task_state = NULL, vm_state = 'error' WHERE uuid IN "
+                f"(SELECT instance_uuid FROM {name}.migrations WHERE status IN ({flying}))"
+            )
+            cursor.execute(
+                f"UPDATE {name}.migrations SET status = 'error' WHERE status IN ({flying})"
+            )
+        connection.commit()
 
 
 def account(cloud: settings.Settings, name: str, projects: Iterable[str]) -> str:
