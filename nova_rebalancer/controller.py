@@ -25,6 +25,8 @@ from nova_rebalancer.model import target
 from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import soft_groups
 from nova_rebalancer.model.objectives import base as objectives
+from nova_rebalancer.model.objectives import combined
+from nova_rebalancer.model.objectives import drain
 from nova_rebalancer.path import base as path_base
 from nova_rebalancer.path import finder
 from nova_rebalancer.path import memory
@@ -43,6 +45,15 @@ class Options:
 
     goal: str = "fragmentation"
     fragment_cores: int = 16
+    drain: tuple[str, ...] = ()
+    balance_resources: tuple[str, ...] = ("VCPU", "MEMORY_MB")
+    balance_on: str = "allocation"
+    headroom: float = 0.0
+    spare_hosts: int = 0
+    idle_w: float = 100.0
+    busy_w: float = 300.0
+    inlet_limit_c: float = 40.0
+    locality_key: str = "workload"
     planner: str = "auto"
     max_migrations: int = 50
     time_limit_s: float | None = 30.0
@@ -71,8 +82,16 @@ class Options:
             If a rule, a host or an instance is named that is not there.
         """
         settings = base.settings(dataclasses.asdict(self))
+        # Nothing is sent to a host that is being emptied.
+        drained = drain.hosts(snapshot, self.drain)
+        settings = dataclasses.replace(settings, banned_hosts=settings.banned_hosts.union(drained))
         constraints.check(settings, snapshot)
         return settings
+
+    def goals(self) -> objectives.Settings:
+        """Return what the goals are shaped by."""
+        names = [field.name for field in dataclasses.fields(objectives.Settings)]
+        return objectives.Settings(**{name: getattr(self, name) for name in names})
 
 
 def run(
@@ -86,11 +105,17 @@ def run(
         If the goal or the planner does not load, or the scope or a rule's setting names what is
         not there.
     """
-    goal = _plugin("nova_rebalancer.goals", options.goal)(cores=options.fragment_cores)
     planner = _plugin("nova_rebalancer.planners", options.planner)
     cost = memory.Memory(options.migration_rate_mibps)
     settings = options.settings(snapshot)
-    start = state.build(scope.parse(options.scope).narrow(snapshot), settings)
+    part = scope.parse(options.scope).narrow(snapshot)
+    start = state.build(part, settings)
+
+    def of(name: str) -> objectives.Goal:
+        made: objectives.Goal = _plugin("nova_rebalancer.goals", name)(part, start, options.goals())
+        return made
+
+    goal = combined.make(options.goal, of, start)
     began = time.monotonic()
     time_s = float("inf") if options.time_limit_s is None else options.time_limit_s
     limits = path_base.Limits(
@@ -130,7 +155,7 @@ def run(
         after,
         bound,
         _status(status, after.value, bound, best),
-        options.goal,
+        goal.name,
         planned_by,
         dataclasses.asdict(options),
         time.monotonic() - began,

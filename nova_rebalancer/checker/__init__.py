@@ -200,7 +200,7 @@ def _replay(cloud: facts.Cloud, data: bytes) -> str:
     waves = len({migration["wave"] for migration in plan["migrations"]})
     return (
         f"{len(hops)} migrations in {waves} waves are safe in every order their dependencies "
-        f"allow; fragmentation {before:.6f} -> {after:.6f}"
+        f"allow; {plan['goal']} {before:.6f} -> {after:.6f}"
     )
 
 

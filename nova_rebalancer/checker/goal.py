@@ -7,6 +7,7 @@ import math
 from nova_rebalancer.checker import broken
 from nova_rebalancer.checker import documents
 from nova_rebalancer.checker import facts
+from nova_rebalancer.checker import goals
 
 TOLERANCE = 1e-9
 
@@ -32,22 +33,60 @@ def check(
         Of kind ``objective``.
     """
     stated = plan["objective"]
-    if stated["name"] != "fragmentation":
-        raise _wrong(f'cannot compute objective "{stated["name"]}"; fragmentation is known')
-    cores = int(plan["options"]["fragment_cores"])
-    before = fragment_rate(cloud, load, cloud.placement, cores)
-    after = fragment_rate(cloud, facts.load(cloud, final), final, cores)
+    options = plan["options"]
+    known: dict[str, tuple[float, float] | None] = {}
+
+    def of(name: str) -> tuple[float, float] | None:
+        if name not in known:
+            known[name] = _both(cloud, options, load, final, name)
+        return known[name]
+
+    def one(name: str, old: bool) -> float | None:
+        found = of(name)
+        return None if found is None else found[0 if old else 1]
+
+    names = [plan["goal"]]
+    values = of(plan["goal"])
+    if values is None:
+        together = goals.combined(plan["goal"], one)
+        if together is None:
+            raise _wrong(f'cannot compute goal "{plan["goal"]}"')
+        values, names = together[:2], together[2]
+    before, after = values
+    if stated["name"] != plan["goal"]:
+        raise _wrong(f'objective.name is "{stated["name"]}", the goal is "{plan["goal"]}"')
     _values(stated, {"before": before, "after": after}, "objective")
     for i, part in enumerate(plan["objectives"]):
-        if part["name"] == "fragmentation":
-            _values(part, {"before": before, "after": after}, f"objectives[{i}]")
+        values = of(part["name"]) if part["name"] in names else None
+        if part["name"] == stated["name"]:
+            values = before, after
             if not _same(part["bound"], stated["bound"]):
                 raise _wrong(
                     f"objectives[{i}].bound is {part['bound']}, objective.bound {stated['bound']}"
                 )
+        if values is not None:
+            _values(part, {"before": values[0], "after": values[1]}, f"objectives[{i}]")
     _bound(stated)
     _status(plan, stated)
     return before, after
+
+
+def _both(
+    cloud: facts.Cloud,
+    options: documents.Document,
+    load: Mapping[facts.Limit, int],
+    final: Mapping[str, facts.Place],
+    name: str,
+) -> tuple[float, float] | None:
+    """Return the value of one goal before and after; None if it is not known."""
+    if name == "fragmentation":
+        cores = int(options["fragment_cores"])
+        after = fragment_rate(cloud, facts.load(cloud, final), final, cores)
+        return fragment_rate(cloud, load, cloud.placement, cores), after
+    before, end = (
+        goals.value(name, cloud, options, placement) for placement in (cloud.placement, final)
+    )
+    return None if before is None or end is None else (before, end)
 
 
 def fragment_rate(
@@ -98,7 +137,7 @@ def fragment_rate(
 
 def _values(stated: documents.Document, replayed: Mapping[str, float], where: str) -> None:
     for key, value in replayed.items():
-        if abs(stated[key] - value) > TOLERANCE:
+        if abs(stated[key] - value) > TOLERANCE * max(1.0, abs(value)):
             raise _wrong(f"{where}.{key} is {stated[key]!r}, replaying gives {value!r}")
 
 

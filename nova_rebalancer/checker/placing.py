@@ -54,6 +54,18 @@ def host_in_scope(cloud: facts.Cloud, given: options.Options, host: facts.Host) 
     )
 
 
+def misplaced(cloud: facts.Cloud, name: str) -> bool:
+    """Whether a rule forbids that an instance is where it is, by Nova's rules alone."""
+    host = cloud.hosts[cloud.placement[name].host]
+    given = case.Case(cloud, options.read({"options": {}}), cloud.instances[name], host, host)
+    # The others are about what may be sent to a host; who is there already breaks none of them.
+    return any(
+        rule(given) is not None
+        for rule_name, rule in HOST_RULES.items()
+        if rule_name not in ("usable", "scope", "banned_hosts", "units", "provider_tree")
+    )
+
+
 def forbidden(given: case.Case, source: facts.Host) -> tuple[str, str] | None:
     """Return the first rule that keeps the instance from going from ``source`` to its ``dest``.
 

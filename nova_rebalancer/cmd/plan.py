@@ -10,6 +10,7 @@ from typing import Any
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import cloud
+from nova_rebalancer.cmd import goals
 from nova_rebalancer.cmd import outcome
 from nova_rebalancer.cmd import rules
 
@@ -77,12 +78,7 @@ class Plan(outcome.Lister):
             default=1,
             help="which made-up cloud (default 1)",
         )
-        parser.add_argument(
-            "--goal",
-            default="fragmentation",
-            help="what to lower; fragmentation: the share of free cores that no instance of "
-            "--fragment-cores cores can use (default fragmentation)",
-        )
+        goals.add_options(parser)
         parser.add_argument(
             "--fragment-cores",
             metavar="X",

@@ -46,7 +46,16 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
     else:
         time_limit_s = pick(given.time_limit, conf.planner.time_limit_s)
     return controller.Options(
-        goal=given.goal,
+        goal=pick(given.goal, "drain" if given.drain else "fragmentation"),
+        drain=tuple(sorted(set(given.drain))),
+        balance_resources=tuple(given.balance_resource or conf.goals.balance_resources),
+        balance_on=pick(given.balance_on, conf.goals.balance_on),
+        headroom=pick(given.headroom, conf.goals.headroom),
+        spare_hosts=pick(given.spare_hosts, conf.goals.spare_hosts),
+        idle_w=conf.goals.idle_w,
+        busy_w=conf.goals.busy_w,
+        inlet_limit_c=conf.goals.inlet_limit_c,
+        locality_key=conf.goals.locality_key,
         fragment_cores=pick(given.fragment_cores, conf.fragmentation.cores),
         planner=pick(given.planner, conf.planner.planner),
         max_migrations=pick(given.max_migrations, conf.planner.max_migrations),

@@ -324,6 +324,9 @@ def _host(host: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
             "provenance": rate["provenance"],
             "value": _number(rate["value"]),
         }
+    for key in ("watts", "inlet_c"):
+        if host.get(key) is not None:
+            result[key] = host[key]
     return result
 
 

@@ -280,6 +280,8 @@ def _host(item: dict[str, Any], lacks: str | None) -> cloud.Host:
     for fact in cloud.FACTS:
         if item.get(fact) is not None:
             values[fact] = cloud.Fact(**item[fact])
+    if item.get("watts") is not None:
+        values["watts"] = tuple(float(one) for one in item["watts"])
     values["providers"] = tuple(
         cloud.Provider(
             nested["id"],

@@ -63,6 +63,8 @@ class Host:
     power_zone: str | None = None
     migration_link: str | None = None
     migration_mibps: int | None = None
+    watts: tuple[float, ...] | None = None
+    inlet_c: float | None = None
     numa: tuple[NumaCell, ...] | None = None
 
 
@@ -177,6 +179,10 @@ def apply(document: dict[str, Any], facts: Facts) -> list[str]:
             value = getattr(said, key)
             if value is not None:
                 host[key] = {"provenance": "operator", "value": str(value)}
+        if said.watts is not None:
+            host["watts"] = list(said.watts)
+        if said.inlet_c is not None:
+            host["inlet_c"] = said.inlet_c
         if said.numa is None:
             continue
         where = f'{facts.name}: host "{name}"'
@@ -338,6 +344,8 @@ def _host(entry: Mapping[str, Any], where: str) -> Host:
         values["numa"] = _numa(entry["numa"], f"{where}.numa")
     if "migration_mibps" in entry:
         values["migration_mibps"] = int(entry["migration_mibps"])
+    if "watts" in entry:
+        values["watts"] = tuple(float(one) for one in entry["watts"])
     return Host(**values)
 
 

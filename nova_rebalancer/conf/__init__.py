@@ -10,11 +10,12 @@ from nova_rebalancer.conf import collect
 from nova_rebalancer.conf import constraints
 from nova_rebalancer.conf import execute
 from nova_rebalancer.conf import fragmentation
+from nova_rebalancer.conf import goals
 from nova_rebalancer.conf import path
 from nova_rebalancer.conf import planner
 from nova_rebalancer.conf import store
 
-GROUPS = (cloud, collect, constraints, planner, fragmentation, path, execute, store)
+GROUPS = (cloud, collect, constraints, planner, fragmentation, goals, path, execute, store)
 
 
 def register(conf: cfg.ConfigOpts) -> None:

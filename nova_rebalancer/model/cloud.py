@@ -146,6 +146,10 @@ class Host:
     power_zone: Fact | None = None
     migration_link: Fact | None = None
     migration_mibps: Fact | None = None
+    watts: tuple[float, ...] | None = None
+    """Power at equally spaced loads from idle to all cores busy."""
+    inlet_c: float | None = None
+    """Temperature of the air it takes in."""
     forced_down: bool = False
     hypervisor_type: str | None = None
     hypervisor_version: int | None = None

@@ -28,8 +28,7 @@ class Ledger:
         self.groups_of = state.group_members(start)
         self.in_group = state.in_groups(start)
         self.numa = None if start.topologies is None else numa.Book(start.topologies)
-        self._last: tuple[int, int, tuple[int, ...]] = (0, 0, ())
-        self._last_places: tuple[numa.Place, ...] | None = None
+        self._moves: list[tuple[int, int, tuple[int, ...], tuple[numa.Place, ...] | None]] = []
         self._asked = [np.nonzero(row)[0] for row in start.demand]
 
     def placement(self) -> state.PlacementState:
@@ -117,17 +116,17 @@ class Ledger:
     def move(self, v: int, h: int, cells: tuple[int, ...]) -> None:
         """Move ``v`` to ``cells`` of host ``h``; the caller has asked whether it fits."""
         source = int(self.host_of[v])
-        self._last = (v, source, tuple(self.cells_of[v].tolist()))
+        places = None if self.numa is None else self.numa.places(v)
+        self._moves.append((v, source, tuple(self.cells_of[v].tolist()), places))
         if self.numa is not None:
-            self._last_places = self.numa.places(v)
             self.numa.move(v, source, h, self.numa.predict(v, h) if cells else None)
         self._put(v, h, cells)
 
     def take_back(self) -> None:
-        """Undo the last move."""
-        v, source, cells = self._last
+        """Undo the last move that is not undone."""
+        v, source, cells, places = self._moves.pop()
         if self.numa is not None:
-            self.numa.move(v, int(self.host_of[v]), source, self._last_places)
+            self.numa.move(v, int(self.host_of[v]), source, places)
         self._put(v, source, cells)
 
     def _put(self, v: int, h: int, cells: tuple[int, ...]) -> None:

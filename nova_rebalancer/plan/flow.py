@@ -30,27 +30,38 @@ Expr = cp_model.LinearExprT
 
 
 class FlowModel:
-    """The model of one state for the fragment rate.
+    """The model of one state.
 
     Parameters
     ----------
     start
         The placement to improve.
     cores
-        X of the fragment rate.
+        X of the fragment rate; None where slots and free cores are not asked for.
     limit
         Most instances that may move, at least 1.
     tolerant
         Whether what is overfull in ``start`` may stay so, as long as nothing arrives there.
+    all_kinds
+        The kinds of ``start``'s instances, where a goal tells more apart than the rules do.
+    within
+        (K, H) hosts that each kind may leave, and those it may enter; None for all.
     """
 
     def __init__(
-        self, start: state.PlacementState, cores: int, limit: int, tolerant: bool = True
+        self,
+        start: state.PlacementState,
+        cores: int | None,
+        limit: int,
+        tolerant: bool = True,
+        all_kinds: Sequence[kinds.Kind] | None = None,
+        within: tuple[arrays.Bools, arrays.Bools] | None = None,
     ) -> None:
         self.start = start
         self._tolerant = tolerant
-        self.cores = cores
-        self.kinds = kinds.kinds(start)
+        self._within = within
+        self.cores = cores or 1
+        self.kinds = kinds.kinds(start) if all_kinds is None else all_kinds
         self.model = cp_model.CpModel()
         self.limit = min(limit, sum(kind.size for kind in self.kinds))
         self._used, self._cell_used = start.used(), start.cell_used()
@@ -64,7 +75,11 @@ class FlowModel:
         self._add_rows()
         self._add_cells()
         self._add_groups()
-        self._add_units()
+        self.slots: Expr = 0
+        self.free: Expr = 0
+        self._slots: dict[tuple[int, int], cp_model.IntVar] = {}
+        if cores is not None:
+            self._add_units()
         self._off_host: set[tuple[int, int]] = set()
 
     def _most_free(self) -> None:
@@ -89,11 +104,15 @@ class FlowModel:
             {
                 place: model.new_int_var(0, min(len(here), total), f"leave_{k}_{place}")
                 for place, here in kind.at.items()
+                if self._within is None or self._within[0][k, place[0]]
             }
         )
         asked = np.nonzero(start.demand[v])[0]
         enter: dict[kinds.Place, cp_model.IntVar] = {}
-        for h in np.nonzero(start.allowed[start.eligibility_of[v]])[0].tolist():
+        hosts = start.allowed[start.eligibility_of[v]]
+        if self._within is not None:
+            hosts = hosts & self._within[1][k]
+        for h in np.nonzero(hosts)[0].tolist():
             most = total
             for r in asked:
                 row = int(start.row_of[h, r])
@@ -212,7 +231,6 @@ class FlowModel:
         start, model = self.start, self.model
         topologyless = start.topologyless()
         carried = self._topologyless_change()
-        self._slots: dict[tuple[int, int], cp_model.IntVar] = {}
         slots: list[Expr] = []
         free: list[Expr] = []
         counted = start.usable & (start.core != state.NOWHERE)
@@ -232,8 +250,8 @@ class FlowModel:
                 model.add(self.cores * slot <= expr)
                 slots.append(slot)
                 free.append(expr)
-        self.slots: Expr = sum(slots)
-        self.free: Expr = sum(free)
+        self.slots = sum(slots)
+        self.free = sum(free)
 
     def _topologyless_change(self) -> dict[int, Expr]:
         """Hosts with cells whose count of instances without topology may change, and how."""
@@ -352,10 +370,11 @@ class FlowModel:
         """Give the solver a placement to start from."""
         flow = kinds.read(self.start, self.kinds, host_of, cells_of)
         now = self.start.placed(host_of, cells_of)
-        free = fragmentation.unit_free(now, now.used(), now.cell_used(), now.topologyless())
         self.model.clear_hints()
-        for (h, n), slot in self._slots.items():
-            self.model.add_hint(slot, int(free[h, n]) // self.cores)
+        if self._slots:
+            free = fragmentation.unit_free(now, now.used(), now.cell_used(), now.topologyless())
+            for (h, n), slot in self._slots.items():
+                self.model.add_hint(slot, int(free[h, n]) // self.cores)
         for variables, counts in ((self.leave, flow.leave), (self.enter, flow.enter)):
             for places, count in zip(variables, counts, strict=True):
                 for place, var in places.items():

@@ -12,15 +12,21 @@ the first when several do.  Score: the host and cells where its arrival lowers t
 leaves out instances that no host may take, which the original, without rules, does not meet.
 """
 
+import dataclasses
+
 import numpy as np
 
+from nova_rebalancer import exceptions
 from nova_rebalancer.model import arrays
 from nova_rebalancer.model import ledger
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base as objectives
+from nova_rebalancer.model.objectives import combined
 from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.model.objectives import separable
 from nova_rebalancer.plan import base
+from nova_rebalancer.plan import steps
 
 
 def plan(
@@ -31,8 +37,12 @@ def plan(
     watch: base.Watch,
 ) -> target.Target:
     """Return the target that greedy moves lead to; no bound, the seed plays no part."""
+    if isinstance(goal, separable.Separable):
+        return steps.plan(start, goal, budget, seed, watch)
+    if isinstance(goal, combined.Combined):
+        return _one_by_one(start, goal, budget, seed, watch)
     if not isinstance(goal, fragmentation.Fragmentation):
-        raise TypeError(f"planner greedy has no moves for goal {goal.name}")
+        raise exceptions.UsageError(f"planner greedy has no moves for goal {goal.name}")
     book = ledger.Ledger(start)
     value = goal.evaluate(start)
     status = target.FEASIBLE
@@ -55,6 +65,26 @@ def plan(
         value = after
         watch.incumbent(value.value)
     return target.Target(book.host_of, book.cells_of, value, None, status, "greedy", seed)
+
+
+def _one_by_one(
+    start: state.PlacementState,
+    goal: combined.Combined,
+    budget: base.Budget,
+    seed: int,
+    watch: base.Watch,
+) -> target.Target:
+    """Return the target of the one goal that is best for all together, or ``start``."""
+    best = target.Target(
+        start.host_of, start.cells_of, goal.evaluate(start), None, target.FEASIBLE, "greedy", seed
+    )
+    for member in goal.members():
+        found = plan(start, member, budget, seed, base.Watch())
+        value = goal.evaluate(start.placed(found.host_of, found.cells_of))
+        if value.value < best.value.value - target.TOLERANCE:
+            best = dataclasses.replace(found, value=value)
+            watch.incumbent(value.value)
+    return best
 
 
 def _best_step(book: ledger.Ledger, cores: int) -> tuple[int, int, tuple[int, ...]] | None:

@@ -8,6 +8,7 @@ moves in all (a transport problem with a forbidden diagonal, by Hall's theorem).
 """
 
 import collections
+from collections.abc import Hashable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -36,8 +37,11 @@ class Kind:
         return sum(len(here) for here in self.at.values())
 
 
-def kinds(start: state.PlacementState) -> list[Kind]:
-    """Group the movable instances of ``start`` by what the model can tell apart."""
+def kinds(start: state.PlacementState, told_apart: Sequence[Hashable] | None = None) -> list[Kind]:
+    """Group the movable instances of ``start`` by what the model can tell apart.
+
+    ``told_apart`` (V,): what a goal can tell apart beside it.
+    """
     groups = state.group_members(start)
     found: dict[object, dict[Place, list[int]]] = {}
     alike: dict[object, bool] = {}
@@ -48,6 +52,7 @@ def kinds(start: state.PlacementState) -> list[Kind]:
             guest.tobytes(),
             int(start.eligibility_of[v]),
             tuple(groups.get(v, ())),
+            None if told_apart is None else told_apart[v],
         )
         if key not in found:
             found[key] = collections.defaultdict(list)

@@ -23,6 +23,7 @@ from nova_rebalancer.model.objectives import fragmentation
 from nova_rebalancer.plan import base
 from nova_rebalancer.plan import exchange
 from nova_rebalancer.plan import flow
+from nova_rebalancer.plan import general
 from nova_rebalancer.plan import greedy
 from nova_rebalancer.plan import kinds
 from nova_rebalancer.plan import patterns
@@ -61,15 +62,11 @@ def plan(
     Never worse than the greedy planner's target.  A cloud whose flow model is too large to build in
     reasonable time is left to the search, with the pattern model's bound where it has one.
     """
-    if not isinstance(goal, fragmentation.Fragmentation):
-        raise TypeError(f"planner mip has no model for goal {goal.name}")
-    meter = solver.Meter(budget, seed, watch)
-    first = greedy.plan(start, goal, budget, seed, watch)
-    found, most = _by_patterns(start, goal, first, meter)
-    if _cores(found, goal)[1] < most:
-        found, bound = _further(start, goal, found, most, meter)
+    if isinstance(goal, fragmentation.Fragmentation):
+        found, bound = _fragments(start, goal, solver.Meter(budget, seed, watch))
     else:
-        bound = found.value.value
+        found = general.plan(start, goal, budget, seed, watch)
+        bound = 0.0 if found.bound is None else found.bound
     bound = min(max(bound, 0.0), found.value.value)
     if found.value.value - bound <= target.TOLERANCE:
         status = target.OPTIMAL
@@ -78,6 +75,17 @@ def plan(
     else:
         status = target.TIME_LIMIT if budget.over() else target.FEASIBLE
     return dataclasses.replace(found, bound=bound, status=status, planner="mip")
+
+
+def _fragments(
+    start: state.PlacementState, goal: fragmentation.Fragmentation, meter: solver.Meter
+) -> tuple[target.Target, float]:
+    """Return the best target for the fragment rate, and its bound."""
+    first = greedy.plan(start, goal, meter.budget, meter.seed, meter.watch)
+    found, most = _by_patterns(start, goal, first, meter)
+    if _cores(found, goal)[1] < most:
+        return _further(start, goal, found, most, meter)
+    return found, found.value.value
 
 
 def _by_patterns(

@@ -22,14 +22,10 @@ from nova_rebalancer.model import arrays
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base as objectives
-from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.plan import aim
 from nova_rebalancer.plan import base
-from nova_rebalancer.plan import flow
 from nova_rebalancer.plan import greedy
 from nova_rebalancer.plan import solver
-
-OPEN_HOSTS = 40
-"""Hosts opened at first; measured on 279 hosts, where 25 to 60 did as well."""
 
 STEP_WORK = 0.15
 """Solver work of one step at first."""
@@ -55,8 +51,6 @@ def plan(
     watch: base.Watch,
 ) -> target.Target:
     """Return the best target found from the greedy planner's; no bound."""
-    if not isinstance(goal, fragmentation.Fragmentation):
-        raise TypeError(f"planner search has no moves for goal {goal.name}")
     first = greedy.plan(start, goal, budget, seed, watch)
     search = Search(start, goal, first, budget, seed, watch)
     search.run()
@@ -82,7 +76,7 @@ class Search:
     def __init__(
         self,
         start: state.PlacementState,
-        goal: fragmentation.Fragmentation,
+        goal: objectives.Goal,
         first: target.Target,
         budget: base.Budget,
         seed: int,
@@ -91,11 +85,11 @@ class Search:
         self.best = first
         self._start = start
         self._closed = _overfull(start)
-        self._goal = goal
+        self._aim = aim.Aim(start, goal)
         self._watch = watch
         self._rng = np.random.default_rng(seed)
         self._meter = solver.Meter(budget, seed, watch)
-        self._width, self._work = float(OPEN_HOSTS), STEP_WORK
+        self._width, self._work = self._aim.width, STEP_WORK
         self._idle = 0
         self._outings = 0
 
@@ -111,9 +105,9 @@ class Search:
             if self._meter.budget.left_s() < longest_s:
                 break
             began = time.monotonic()
-            hosts = _open(self._start, self._goal, self.best, int(self._width), self._rng)
+            hosts = _open(self._start, self._aim, self.best, int(self._width), self._rng)
             hosts &= ~self._closed
-            found = _step(self._start, self._goal, self.best, hosts, self._meter, self._work)
+            found = _step(self._start, self._aim, self.best, hosts, self._meter, self._work)
             longest_s = max(longest_s, time.monotonic() - began)
             self._idle += 1
             if found is not None and _rank(self._start, found) <= _rank(self._start, self.best):
@@ -148,15 +142,13 @@ def _overfull(start: state.PlacementState) -> arrays.Bools:
 
 def _open(
     start: state.PlacementState,
-    goal: fragmentation.Fragmentation,
+    sought: aim.Aim,
     best: target.Target,
     width: int,
     rng: np.random.Generator,
 ) -> arrays.Bools:
     """Choose hosts to open, (H,) mask: both ends of some moves, and hosts with fragments."""
-    now = start.placed(best.host_of, best.cells_of)
-    free = fragmentation.unit_free(now, now.used(), now.cell_used(), now.topologyless())
-    weight = ((free % goal.cores).sum(axis=1) + 1.0) * now.usable
+    weight = sought.weights(start.placed(best.host_of, best.cells_of))
     chosen = np.zeros(len(start.hosts), dtype=bool)
     moved = np.nonzero(best.host_of != start.host_of)[0]
     again = rng.permutation(moved)[: width // 4]
@@ -171,7 +163,7 @@ def _open(
 
 def _step(
     start: state.PlacementState,
-    goal: fragmentation.Fragmentation,
+    sought: aim.Aim,
     best: target.Target,
     hosts: arrays.Bools,
     meter: solver.Meter,
@@ -192,9 +184,7 @@ def _step(
         movable=state.frozen(free),
         allowed=state.frozen(start.allowed & hosts),
     )
-    model = flow.FlowModel(part, goal.cores, limit, tolerant=False)
-    model.hint(best.host_of, best.cells_of)
-    model.model.maximize(model.slots * (model.limit + 1) - model.moves)
+    model = sought.model(part, limit, part.placed(best.host_of, best.cells_of))
     answer = solver.solve(model.model, meter, work)
     if not answer.found:
         return None
@@ -206,5 +196,5 @@ def _step(
         best,
         host_of=reached.host_of,
         cells_of=reached.cells_of,
-        value=goal.evaluate(start.placed(reached.host_of, reached.cells_of)),
+        value=sought.goal.evaluate(start.placed(reached.host_of, reached.cells_of)),
     )

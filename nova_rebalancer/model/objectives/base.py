@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import dataclasses
 from typing import Protocol
 
+from nova_rebalancer.model import cloud
 from nova_rebalancer.model import path
 from nova_rebalancer.model import state
 
@@ -47,3 +48,56 @@ class Goal(Protocol):
 
     def trace(self, start: state.PlacementState, hops: Iterable[path.Hop]) -> list[Step]:
         """Return what each of ``hops``, carried out in order from ``start``, does."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """What operators may set about goals.
+
+    Attributes
+    ----------
+    fragment_cores
+        X of the fragment rate.
+    drain
+        Service hosts and aggregates, by name, to empty.
+    balance_resources
+        What to even out: resource classes, and names of measured use; VCPU stands for all cores.
+    balance_on
+        "allocation", "use" (measured; the allocation where nothing was measured) or "both".
+    headroom
+        Share of a host's capacity of every resource that consolidation leaves free, in [0, 1).
+    spare_hosts
+        How many of the largest hosts' capacity consolidation leaves free in all, for failures.
+    idle_w, busy_w
+        Watts of a host without a power model of its own, without load and with all cores busy.
+    inlet_limit_c
+        Inlet temperature at which a host should carry no heat.
+    locality_key
+        Metadata key, or the beginning of tags before "=", that names an instance's workload.
+    """
+
+    fragment_cores: int = 16
+    drain: tuple[str, ...] = ()
+    balance_resources: tuple[str, ...] = ("VCPU", "MEMORY_MB")
+    balance_on: str = "allocation"
+    headroom: float = 0.0
+    spare_hosts: int = 0
+    idle_w: float = 100.0
+    busy_w: float = 300.0
+    inlet_limit_c: float = 40.0
+    locality_key: str = "workload"
+
+
+class Make(Protocol):
+    """What an entry point of ``nova_rebalancer.goals`` is."""
+
+    def __call__(
+        self, snapshot: cloud.Snapshot, start: state.PlacementState, settings: Settings
+    ) -> Goal:
+        """Return the goal for one cloud, whose arrays are ``start``.
+
+        Raises
+        ------
+        UsageError
+            If the settings name what this cloud does not have.
+        """

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from nova_rebalancer.model import arrays
+from nova_rebalancer.model import cloud
 from nova_rebalancer.model import ledger
 from nova_rebalancer.model import path
 from nova_rebalancer.model import state
@@ -81,6 +82,13 @@ class Fragmentation:
                 base.Part("free_cores", "cores", 0.0, float(free)),
             ),
         )
+
+
+def make(
+    snapshot: cloud.Snapshot, start: state.PlacementState, settings: base.Settings
+) -> Fragmentation:
+    """Return the goal for instances of ``settings.fragment_cores``."""
+    return Fragmentation(settings.fragment_cores)
 
 
 def _free(book: ledger.Ledger) -> arrays.Ints:

@@ -199,7 +199,7 @@ def test_truncated_gzip_is_one_line(tmp_path, capsys):
     ("arguments", "text"),
     [
         (["--planner", "no-such"], 'planners: no "no-such"; there are: auto, greedy, mip'),
-        (["--goal", "no-such"], 'goals: no "no-such"; there are: fragmentation'),
+        (["--goal", "no-such"], 'goals: no "no-such"; there are: balance, consolidate'),
     ],
 )
 def test_a_plugin_that_is_not_there_is_usage(arguments, text, write, capsys):

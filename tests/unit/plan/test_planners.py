@@ -8,9 +8,11 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from nova_rebalancer import exceptions
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.plan import aim
 from nova_rebalancer.plan import base
 from nova_rebalancer.plan import greedy
 from nova_rebalancer.plan import mip
@@ -82,7 +84,7 @@ def test_step_of_the_search(made: clouds.Document, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(3):
         hosts = (rng.random(len(start.hosts)) < 0.5) & ~search._overfull(start)
-        found = search._step(start, GOAL, first, hosts, meter, 0.1)
+        found = search._step(start, aim.Aim(start, GOAL), first, hosts, meter, 0.1)
         if found is not None:
             check(made, start, dataclasses.replace(found, bound=None), 6)
 
@@ -188,10 +190,8 @@ def test_other_goals_are_refused() -> None:
     """A planner says that it does not know a goal."""
     start = clouds.state_of(clouds.empty())
     for planner in (greedy.plan, search.plan, mip.plan):
-        with pytest.raises(TypeError, match="balance"):
-            planner(
-                start, type("Other", (), {"name": "balance"})(), base.Budget(1), 0, base.Watch()
-            )
+        with pytest.raises(exceptions.UsageError, match="calm"):
+            planner(start, type("Other", (), {"name": "calm"})(), base.Budget(1), 0, base.Watch())
 
 
 def test_numbers_too_large_for_the_solver() -> None:

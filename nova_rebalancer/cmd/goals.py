@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that say what a plan is to be good at."""
+
+import argparse
+from typing import Any
+
+GOALS = {
+    "fragmentation": "share of free cores that no instance of --fragment-cores cores can use",
+    "consolidate": "hosts with anything on them",
+    "balance": "share of the load that is on hosts with more than their fair share",
+    "drain": "instances on the hosts and aggregates of --drain",
+    "repair": "instances that break a rule where they are, and members of groups too close",
+    "power": "watts of all hosts",
+    "thermal": "share of the heat above what the air at each host takes",
+    "sharing": "copies of images, each image once per host",
+    "locality": "hosts that each workload is on, summed",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--goal`` and what shapes the goals."""
+    told = "; ".join(f"{name}: {what}" for name, what in GOALS.items())
+    parser.add_argument(
+        "--goal",
+        metavar="GOAL",
+        help="what to lower (default fragmentation, with --drain drain); several in order, the "
+        "first down to a value: balance<=0.1,fragmentation; or by weights: "
+        f"2*balance+fragmentation. Goals are {told}",
+    )
+    parser.add_argument(
+        "--drain",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="empty this service host, or the hosts of this aggregate, and send nothing there; "
+        "may be given again",
+    )
+    parser.add_argument(
+        "--balance-resource",
+        metavar="NAME",
+        action="append",
+        help="what balance evens out: a resource class or a name of measured use; may be given "
+        "again (default VCPU and MEMORY_MB; VCPU stands for all cores)",
+    )
+    parser.add_argument(
+        "--balance-on",
+        choices=("allocation", "use", "both"),
+        help="count what instances are allocated or what they were measured to use (default "
+        "allocation)",
+    )
+    parser.add_argument(
+        "--headroom",
+        metavar="SHARE",
+        type=_share,
+        help="share of each host's capacity that consolidate leaves free where it sends "
+        "instances (default 0)",
+    )
+    parser.add_argument(
+        "--spare-hosts",
+        metavar="N",
+        type=_count,
+        help="hosts' worth of capacity, of the largest, that consolidate leaves free in all "
+        "(default 0)",
+    )
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
+    return value
+
+
+def _count(text: str) -> Any:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)

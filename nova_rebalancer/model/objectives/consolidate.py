@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""As few active hosts as possible, with room kept for peaks and for failures.
+
+References
+----------
+VMware DPM: hosts are emptied, to be switched off, while what remains keeps a reserve.
+"""
+
+import numpy as np
+
+from nova_rebalancer.model import arrays
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model import state
+from nova_rebalancer.model.objectives import base
+from nova_rebalancer.model.objectives import formula
+from nova_rebalancer.model.objectives import separable
+
+
+def make(
+    snapshot: cloud.Snapshot, start: state.PlacementState, settings: base.Settings
+) -> separable.Separable:
+    """Return the goal; ``headroom`` stays free on every host that instances are sent to."""
+    term = active(start, np.where(start.usable, 1.0, 0.0))
+
+    def details(host_of: arrays.Ints) -> tuple[base.Part, ...]:
+        on = (term.carried(host_of)[0] > 0) & start.usable
+        found = []
+        used = start.placed(host_of, start.cells_of).used()
+        for r, name in enumerate(start.resources):
+            own = on & (start.row_of[:, r] == np.arange(on.size))
+            offered = int(start.capacity[: on.size, r][own].sum())
+            if offered:
+                taken = int(used[: on.size, r][own].sum())
+                found.append(base.Part(f"used_{name}", "share", 0.0, taken / offered))
+        return tuple(found)
+
+    return separable.Separable(
+        "consolidate",
+        "hosts",
+        formula.Formula((term,), np.zeros(start.host_of.size), start.host_of),
+        details,
+        np.full(len(start.resources), settings.headroom) if settings.headroom else None,
+        needs=_needs(start, settings.spare_hosts) if settings.spare_hosts else None,
+    )
+
+
+def active(start: state.PlacementState, price: arrays.Floats) -> formula.Term:
+    """Return the price of each host (H,) that has anything on it."""
+    hosts = len(start.hosts)
+    fixed = np.zeros(hosts, dtype=np.int64)
+    # What others hold there, and what is on its way, keeps a host on.
+    own = start.row_of == np.arange(hosts)[:, None]
+    fixed += ((start.base[:hosts] > 0) & own).any(axis=1)
+    return formula.plain(np.ones_like(start.host_of), fixed, formula.Any(price))
+
+
+def _needs(start: state.PlacementState, spare: int) -> arrays.Ints:
+    """Return what active hosts must offer in all, (R,): all that is used, and the largest hosts."""
+    hosts = len(start.hosts)
+    own = (start.row_of == np.arange(hosts)[:, None]) & start.usable[:, None]
+    offered = np.where(own, start.capacity[:hosts], 0)
+    largest = np.sort(offered, axis=0)[::-1][:spare].sum(axis=0)
+    used = np.where(own, start.used()[:hosts], 0).sum(axis=0)
+    found: arrays.Ints = np.minimum(used + largest, offered.sum(axis=0))
+    return found

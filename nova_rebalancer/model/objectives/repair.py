@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""End what breaks the rules now: instances where none may be, and groups too close together."""
+
+import numpy as np
+
+from nova_rebalancer.model import arrays
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model import constraints
+from nova_rebalancer.model import state
+from nova_rebalancer.model.constraints import base as rules
+from nova_rebalancer.model.objectives import base
+from nova_rebalancer.model.objectives import formula
+from nova_rebalancer.model.objectives import separable
+
+NOT_BROKEN = ("usable", "scope", "banned_hosts", "numa", "provider_tree", "units")
+"""Rules on what may be sent to a host; who is there already breaks none of them."""
+
+
+def make(
+    snapshot: cloud.Snapshot, start: state.PlacementState, settings: base.Settings
+) -> separable.Separable:
+    """Return the goal: how many instances break a host rule, and members above groups' limits."""
+    view = state.view_of(snapshot, rules.DEFAULTS)
+    stay = np.zeros(start.host_of.size)
+    for v, instance in enumerate(snapshot.instances):
+        here = view.hosts[int(start.host_of[v])]
+        stay[v] = any(
+            refusal.rule not in NOT_BROKEN
+            for refusal in constraints.violations(view, instance, here, here)
+        )
+    terms = tuple(_group(start, group) for group in start.groups)
+
+    def details(host_of: arrays.Ints) -> tuple[base.Part, ...]:
+        misplaced = float(stay[host_of == start.host_of].sum())
+        crowded = sum(term.price(term.carried(host_of)) for term in terms)
+        return (
+            base.Part("repair_misplaced", "instances", 0.0, misplaced),
+            base.Part("repair_crowded", "members", 0.0, crowded),
+        )
+
+    return separable.Separable(
+        "repair", "violations", formula.Formula(terms, stay, start.host_of), details
+    )
+
+
+def _group(start: state.PlacementState, group: state.Group) -> formula.Term:
+    """Count the members of an anti-affinity group beyond its limit on each host."""
+    amount = np.zeros_like(start.host_of)
+    amount[list(group.members)] = 1
+    hosts = len(start.hosts)
+    arriving = np.bincount(np.array(group.arriving, dtype=np.int64), minlength=hosts)
+    curve = formula.Excess(np.full(hosts, group.limit, dtype=np.int64), np.ones(hosts))
+    return formula.plain(amount, arriving.astype(np.int64), curve)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The goals that are formulas, and several goals at once: planners against all placements."""
+
+import dataclasses
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from nova_rebalancer import controller
+from nova_rebalancer.checker import facts
+from nova_rebalancer.checker import goals as checked
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model import state
+from nova_rebalancer.model import target
+from nova_rebalancer.model.objectives import base as objectives
+from nova_rebalancer.model.objectives import combined
+from nova_rebalancer.plan import base
+from nova_rebalancer.plan import greedy
+from nova_rebalancer.plan import mip
+from nova_rebalancer.plan import search
+from tests import clouds
+from tests.unit.plan import brute
+
+SINGLE = (
+    "balance",
+    "consolidate",
+    "drain",
+    "repair",
+    "power",
+    "thermal",
+    "sharing",
+    "locality",
+)
+SEVERAL = ("balance<=0.1,consolidate", "2*balance+locality", "consolidate<=2,fragmentation")
+
+WORK = 0.05
+
+
+def decorated(made: clouds.Document) -> clouds.Document:
+    """The cloud with what the goals look at: images, workloads, measured use, watts and inlets."""
+    for i, one in enumerate(made["hosts"]):
+        if i % 2:
+            one["watts"] = [50 + 10 * i, 200, 220 + i]
+        if i % 3:
+            one["inlet_c"] = 20.0 + 3 * i
+    for i, one in enumerate(made["instances"]):
+        one["image"] = {"id": f"image-{i % 2}", "properties": {}}
+        if i % 3:
+            one.setdefault("metadata", {})["workload"] = f"w{i % 2}"
+        else:
+            one["tags"] = [*one.get("tags", ()), "workload=w0"]
+        if i % 2:
+            one["usage"] = {"VCPU": {"mean": 0.3 * i, "window_s": 300.0, "age_s": 10.0}}
+    return made
+
+
+def options_of(made: clouds.Document, goal: str) -> controller.Options:
+    """Options for ``goal``; the first host is the one to drain."""
+    drain = ()
+    if goal == "drain":
+        drain = (made["hosts"][0].get("service_host") or made["hosts"][0]["id"],)
+    return controller.Options(goal=goal, fragment_cores=clouds.CORES, drain=drain, balance_on="use")
+
+
+def goal_of(
+    snapshot: cloud.Snapshot, start: state.PlacementState, options: controller.Options
+) -> objectives.Goal:
+    """The goal that ``options`` name."""
+    return combined.make(
+        options.goal,
+        lambda name: controller._plugin("nova_rebalancer.goals", name)(
+            snapshot, start, options.goals()
+        ),
+        start,
+    )
+
+
+def value(
+    there: facts.Cloud, options: controller.Options, placement: brute.Placement
+) -> float | None:
+    """The goal's value as the checker computes it."""
+    given = dataclasses.asdict(options)
+
+    def of(name: str, old: bool) -> float | None:
+        where = there.placement if old else placement
+        if name == "fragmentation":
+            return brute.rate(there, where, clouds.CORES)
+        return checked.value(name, there, given, where)
+
+    if options.goal in SINGLE:
+        return of(options.goal, False)
+    return checked.combined(options.goal, of)[1]
+
+
+@pytest.mark.parametrize(
+    ("planner", "goal"),
+    [
+        *((planner, goal) for planner in (greedy.plan, mip.plan) for goal in (*SINGLE, *SEVERAL)),
+        (search.plan, "power"),
+        (search.plan, SEVERAL[0]),
+    ],
+)
+def test_promises(planner: base.Planner, goal: str) -> None:
+    """A target is never worse and breaks no rule; the checker finds its value; bounds are true."""
+
+    @hypothesis.settings(max_examples=5 if planner is search.plan else 20)
+    @hypothesis.given(clouds.snapshots(3, 5), st.integers(0, 3))
+    def law(made: clouds.Document, moves: int) -> None:
+        made = decorated(made)
+        hypothesis.assume(made["instances"])
+        snapshot = clouds.facts_of(made)
+        options = options_of(made, goal)
+        start = state.build(snapshot, options.settings(snapshot))
+        try:
+            aim = goal_of(snapshot, start, options)
+        except controller.exceptions.UsageError as error:
+            # Nobody carries anything that could be balanced.
+            assert "balance" in str(error)
+            return
+        found = planner(start, aim, base.Budget(moves, work=WORK), 0, base.Watch())
+        reached = start.placed(found.host_of, found.cells_of)
+        there = brute.read(clouds.as_bytes(made))
+        where = brute.placement(there, reached)
+        assert int((found.host_of != start.host_of).sum()) <= moves
+        assert brute.broken(there, where) == []
+        assert found.value.value == pytest.approx(value(there, options, where), abs=1e-9)
+        assert found.value == aim.evaluate(reached)
+        assert found.value.value <= aim.evaluate(start).value + target.TOLERANCE
+        if found.bound is None:
+            return
+        drained = {made["hosts"][0]["id"]} if options.drain else set()
+        best = min(
+            value(there, options, one)
+            for one in brute.placements(there, moves)
+            if not any(
+                place.host in drained and place.host != there.placement[name].host
+                for name, place in one.items()
+            )
+        )
+        assert found.bound <= best + 1e-9 <= found.value.value + 2e-9
+        assert (found.status == target.OPTIMAL) == (
+            found.value.value - found.bound <= target.TOLERANCE
+        )
+
+    law()
+
+
+@pytest.mark.parametrize("goal", SINGLE)
+def test_steps(goal: str) -> None:
+    """The values along a path are those of the placements it goes through."""
+
+    @hypothesis.settings(max_examples=25)
+    @hypothesis.given(clouds.snapshots(3, 6), st.data())
+    def law(made: clouds.Document, data: st.DataObject) -> None:
+        made = decorated(made)
+        hypothesis.assume(made["instances"])
+        snapshot = clouds.facts_of(made)
+        options = options_of(made, goal)
+        start = state.build(snapshot)
+        try:
+            aim = goal_of(snapshot, start, options)
+        except controller.exceptions.UsageError:
+            return
+        host_of = start.host_of.copy()
+        hops = []
+        for _ in range(4):
+            v = data.draw(st.integers(0, len(start.instances) - 1))
+            h = data.draw(st.integers(0, len(start.hosts) - 1))
+            hops.append(controller.path.Hop(v, int(host_of[v]), (), h, (), "direct"))
+            host_of[v] = h
+        steps = aim.trace(start, hops)
+        now = start.host_of.copy()
+        for hop, step in zip(hops, steps, strict=True):
+            now[hop.v] = hop.dest
+            expected = aim.evaluate(start.placed(now, start.cells_of)).value
+            assert step.value == pytest.approx(expected, abs=1e-9)
+
+    law()
+
+
+def test_consolidate_by_hand() -> None:
+    """Two hosts with one instance each become one; with headroom or a spare host they stay two."""
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")],
+        [clouds.instance("i", "a", 4), clouds.instance("j", "b", 4)],
+    )
+    snapshot = clouds.facts_of(made)
+    start = state.build(snapshot)
+    for more, hosts in (({}, 1), ({"headroom": 0.25}, 2), ({"spare_hosts": 1}, 2)):
+        aim = goal_of(snapshot, start, controller.Options(goal="consolidate", **more))
+        found = mip.plan(start, aim, base.Budget(2), 0, base.Watch())
+        assert (found.value.value, found.status) == (hosts, target.OPTIMAL)
+
+
+def test_drain_keeps_what_cannot_move() -> None:
+    """Of a drained host with one locked instance this alone stays, and that is proven."""
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")],
+        [clouds.instance("i", "a", 2), clouds.instance("stuck", "a", 2, locked=True)],
+    )
+    snapshot = clouds.facts_of(made)
+    options = controller.Options(goal="drain", drain=("a",))
+    start = state.build(snapshot, options.settings(snapshot))
+    found = mip.plan(start, goal_of(snapshot, start, options), base.Budget(5), 0, base.Watch())
+    assert (found.value.value, found.status) == (1, target.OPTIMAL)
+    assert found.host_of.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "balance,", "balance<=x", "0*balance", "balance<=0.1<=2", "a+a", "-1*balance"]
+)
+def test_text_that_is_no_goal(text: str) -> None:
+    """What cannot be read is named, with how to write it."""
+    with pytest.raises(controller.exceptions.UsageError, match="--goal"):
+        combined.parse(text)
+
+
+def test_lexicographic() -> None:
+    """The second goal gains nothing at the first one's cost, and all once the first is reached."""
+    made = clouds.snapshot(
+        [clouds.host("a", 16), clouds.host("b", 16)],
+        [clouds.instance(f"i{k}", "a", 4) for k in range(3)] + [clouds.instance("j", "b", 4)],
+    )
+    snapshot = clouds.facts_of(made)
+    start = state.build(snapshot)
+    ends = {}
+    for text in ("balance,consolidate", "balance<=0.5,consolidate"):
+        aim = goal_of(snapshot, start, controller.Options(goal=text))
+        found = mip.plan(start, aim, base.Budget(4, work=5.0), 0, base.Watch())
+        ends[text] = sorted(np.bincount(found.host_of, minlength=2).tolist())
+    assert ends == {"balance,consolidate": [2, 2], "balance<=0.5,consolidate": [0, 4]}
