@@ -70,6 +70,8 @@ def everything() -> dict[str, Any]:
                 "power_zone": {"provenance": "operator", "value": "SECRET-zone-7"},
                 "migration_link": {"provenance": "operator", "value": "SECRET-link"},
                 "migration_mibps": {"provenance": "operator", "value": "1250.5"},
+                "watts": [100.0, 180.5, 300.0],
+                "inlet_c": 22.5,
                 "forced_down": False,
                 "hypervisor_type": "QEMU",
                 "hypervisor_version": 8002000,
