@@ -74,7 +74,7 @@ def test_help_is_light():
     assert not loaded & {"numpy", "scipy", "ortools", "networkx", "pandas", "torch"}
 
 
-@pytest.mark.parametrize("command", ["plan", "apply", "check", "snapshot validate"])
+@pytest.mark.parametrize("command", ["plan", "apply", "check", "simulate", "snapshot validate"])
 def test_command_help_is_light(command):
     """Nor does a command's help, which is about that command."""
     printed, loaded = run(*command.split(), "--help")

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees while days are simulated, and how Ctrl-C ends them."""
+
+import shutil
+import signal
+import types
+from typing import Any
+from typing import TextIO
+
+import tqdm
+
+from nova_rebalancer.sim import arrivals
+from nova_rebalancer.sim import days
+
+
+class Progress(days.Watch):
+    """A bar for the days of each policy on a terminal, else a line when one is done.
+
+    As a context manager it takes SIGINT: the first one ends the days at what is done, the second
+    one interrupts as usual.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.interrupted = False
+        self._stream = stream
+        self._begun_s = 0.0
+        self._bar: tqdm.tqdm[Any] | None = None
+        self._previous: Any = None
+
+    def begin(self, name: str, begun_s: float, count: float) -> None:
+        """Say that the ``count`` days of a policy begin."""
+        self._begun_s = begun_s
+        if self._stream.isatty():
+            self._bar = tqdm.tqdm(
+                total=count,
+                file=self._stream,
+                desc=name,
+                leave=False,
+                ncols=shutil.get_terminal_size().columns,
+                nrows=shutil.get_terminal_size().lines,
+                bar_format="{desc} {bar:24} day {n:.1f} of {total:g}{postfix}",
+            )
+
+    def reached(self, at_s: float) -> None:
+        """Show how far it is."""
+        if self._bar is not None:
+            self._bar.n = (at_s - self._begun_s) / arrivals.DAY_S
+            self._bar.set_postfix_str("stopping" if self.interrupted else "")
+
+    def end(self, text: str) -> None:
+        """Take the bar away and say what came out."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        print(text, file=self._stream)
+
+    def stopped(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.interrupted
+
+    def __enter__(self) -> "Progress":
+        self._previous = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _interrupt(self, number: int, frame: types.FrameType | None) -> None:
+        self.interrupted = True
+        signal.signal(signal.SIGINT, self._previous)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rebalancing policies of a simulation: what is planned how often, and within which budget."""
+
+from collections.abc import Sequence
+import dataclasses
+import re
+from typing import Any
+
+from nova_rebalancer import controller
+from nova_rebalancer import exceptions
+from nova_rebalancer.model import cloud
+from nova_rebalancer.model import path
+from nova_rebalancer.model import plan_document
+from nova_rebalancer.model import state
+from nova_rebalancer.model import target
+from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.plan import base
+
+NONE = "none"
+
+ASKS = 3
+"""How often the controller is asked for a plan that keeps to the budget of memory, at most."""
+
+WORK = 1
+"""Solver work of a plan where neither work nor time is limited by the policy."""
+
+UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86400.0}
+
+KEYS = (
+    "every", "at", "max-migrations", "max-gib", "goal", "fragment-cores", "work-limit",
+    "time-limit", "seed",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Policy:
+    """When to plan and how; each plan is carried out at once, as far as the budget reaches.
+
+    Parameters
+    ----------
+    name
+        What it is called in results.
+    options
+        What the controller is asked with; None for no rebalancing at all.
+    every_s, first_s
+        Interval between plans, and when the first one is made.
+    max_gib
+        Most memory that the migrations of one plan copy; None for no limit.
+    """
+
+    name: str
+    options: controller.Options | None = None
+    every_s: float = 86400.0
+    first_s: float = 0.0
+    max_gib: float | None = None
+
+    def times_s(self, from_s: float, until_s: float) -> list[float]:
+        """Return when plans are made, from ``from_s`` on and before ``until_s``."""
+        if self.options is None:
+            return []
+        times, number = [], 0
+        while (at_s := from_s + self.first_s + number * self.every_s) < until_s:
+            times.append(at_s)
+            number += 1
+        return times
+
+
+def parse(text: str, rules: dict[str, Any], fragment_cores: int) -> Policy:
+    """Read a policy as it is written on the command line: a planner and KEY=VALUE words.
+
+    Parameters
+    ----------
+    rules
+        Options of the controller about the rules of the cloud.
+    fragment_cores
+        X where the policy does not say it.
+
+    Raises
+    ------
+    UsageError
+        If it is not of that form.
+    """
+    planner, *words = text.split() or [""]
+    given: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in KEYS or key in given or not value:
+            raise exceptions.UsageError(
+                f"--policy {text!r}: {word!r} is not understood; write a planner and KEY=VALUE "
+                f"words, each KEY once, of {', '.join(KEYS)}"
+            )
+        given[key] = value
+    if not planner or "=" in planner:
+        raise exceptions.UsageError(
+            f"--policy {text!r}: it begins with a planner (auto, mip, greedy) or with none"
+        )
+    if planner == NONE:
+        if given:
+            raise exceptions.UsageError(f"--policy {text!r}: none takes no further words")
+        return Policy(NONE)
+
+    def number(key: str, default: float | None, least: float = 0) -> float | None:
+        if key not in given:
+            return default
+        try:
+            value = float(given[key])
+        except ValueError:
+            value = float("nan")
+        if not least <= value < float("inf"):
+            raise exceptions.UsageError(
+                f"--policy {text!r}: {key} must be a number of at least {least:g}, not {given[key]}"
+            )
+        return value
+
+    def whole(key: str, default: int, least: int = 0) -> int:
+        value = number(key, default, least)
+        if value != int(value or 0):
+            raise exceptions.UsageError(
+                f"--policy {text!r}: {key} must be a whole number, not {given[key]}"
+            )
+        return int(value)
+
+    time_limit_s = number("time-limit", None)
+    work = None if time_limit_s is not None and "work-limit" not in given else WORK
+    options = controller.Options(
+        planner=planner,
+        goal=given.get("goal", "fragmentation"),
+        fragment_cores=whole("fragment-cores", fragment_cores, 1),
+        max_migrations=whole("max-migrations", 50),
+        time_limit_s=time_limit_s,
+        work_limit=whole("work-limit", WORK) if work is not None else None,
+        seed=whole("seed", 0),
+        **rules,
+    )
+    return Policy(
+        text,
+        options,
+        _seconds(text, "every", given.get("every", "24h")),
+        _seconds(text, "at", given.get("at", "0h")),
+        number("max-gib", None),
+    )
+
+
+def _seconds(text: str, key: str, value: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", value)
+    seconds = float(match[1]) * UNITS_S[match[2]] if match else 0.0
+    if match is None or (key == "every" and seconds < 60):
+        raise exceptions.UsageError(
+            f"--policy {text!r}: {key}={value} is not a time; write it like 30m, 24h or 1.5d"
+        )
+    return seconds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decided:
+    """What is to be carried out of a plan: hops by indices of ``start``, in order."""
+
+    start: state.PlacementState
+    hops: Sequence[path.Hop]
+    before: float
+    after: float
+
+
+def decide(policy: Policy, facts: cloud.Snapshot, watch: base.Watch) -> Decided:
+    """Make a plan for the cloud as it is, within the policy's budget.
+
+    The planners know of no limit on memory.  A plan that copies too much is asked for again with
+    fewer migrations, and cut where it is best within the budget; the best of these is taken.
+    """
+    assert policy.options is not None
+    options, best = policy.options, None
+    for _ in range(ASKS):
+        plan = controller.run(facts, "", options, watch)
+        hops, after, gib = _within(plan, policy.max_gib)
+        if best is None or after < best.after - target.TOLERANCE:
+            best = Decided(plan.start, hops, plan.before.value, after)
+        count = len(plan.path.migrations)
+        if policy.max_gib is None or gib <= policy.max_gib or watch.stopped():
+            break
+        fewer = min(count - 1, int(count * policy.max_gib / gib))
+        if fewer < 1:
+            break
+        options = dataclasses.replace(options, max_migrations=fewer)
+    assert best is not None
+    return best
+
+
+def _within(
+    plan: plan_document.Plan, max_gib: float | None
+) -> tuple[Sequence[path.Hop], float, float]:
+    """Return the plan's hops as far as they gain within the budget, the value then, all its GiB."""
+    hops = [migration.hop for migration in plan.path.migrations]
+    values = [plan.before.value, *(step.value for step in plan.steps)]
+    gib = 0.0
+    reach = 0
+    for k, hop in enumerate(hops, 1):
+        gib += (state.memory_mib(plan.start, hop.v) or 0) / 1024
+        if max_gib is None or gib <= max_gib:
+            reach = k
+    keep = min(range(reach + 1), key=lambda k: (values[k], k))
+    return hops[:keep], values[keep], gib
+
+
+def goal(policy: Policy) -> fragmentation.Fragmentation | None:
+    """Return the goal of a policy to follow its gain by, None where there is none to follow."""
+    options = policy.options
+    if options is None or options.goal != "fragmentation":
+        return None
+    return fragmentation.Fragmentation(options.fragment_cores)
