@@ -26,6 +26,7 @@ and the next sub-seed tried, so that instances resemble each other and the publi
 """
 
 import argparse
+import bisect
 import collections
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -115,12 +116,15 @@ class Cluster:
         where = (host,) if size.nodes == NODES else (host, node)
         self.free[where] -= sign * np.array(size.part)
 
-    def fitting(self, size: Size) -> Any:
-        """Where it fits: (H, nodes) bool; one over both nodes is listed at node 0."""
-        fits: Any = (self.free >= np.array(size.part)).all(axis=2)
+    def fitting(self, size: Size, host: int | slice = slice(None)) -> Any:
+        """Where it fits: (H, nodes) bool; one over both nodes is listed at node 0.
+
+        For one ``host`` alone: (nodes,).
+        """
+        fits: Any = (self.free[host] >= np.array(size.part)).all(axis=-1)
         if size.nodes == NODES:
-            fits[:, 0] &= fits[:, 1]
-            fits[:, 1:] = False
+            fits[..., 0] &= fits[..., 1]
+            fits[..., 1:] = False
         return fits
 
     def best_fit(self, size: Size, rng: np.random.Generator) -> bool:
@@ -220,8 +224,18 @@ def replaced(hosts: int, mix: list[Size], use: float, rng: np.random.Generator) 
         drawn.append(mix[i])
         left -= mix[i].cores
     cluster = Cluster(hosts)
+    # The hosts that have room for each size.  Nothing leaves, so that only one at a time drops out:
+    # looking at all of 10,000 hosts again for each of 200,000 instances would take minutes.
+    room = {size: list(range(hosts)) for size in set(drawn)}
     for size in sorted(drawn, key=lambda size: size.cores < 32):
-        cluster.anywhere(size, rng)
+        if not room[size]:
+            continue
+        host = room[size][int(rng.integers(len(room[size])))]
+        cluster.put(size, host, int(np.argmax(cluster.fitting(size, host))))
+        for other, known in room.items():
+            at = bisect.bisect_left(known, host)
+            if known[at : at + 1] == [host] and not cluster.fitting(other, host).any():
+                del known[at]
     return cluster
 
 
@@ -289,9 +303,14 @@ KINDS = {
 }
 
 
-def generate(kind: str, seed: int) -> dict[str, Any]:
-    """A VMR2L document of the kind; the same for the same seed."""
+def generate(kind: str, seed: int, hosts: int | None = None) -> dict[str, Any]:
+    """A VMR2L document of the kind; the same for the same seed.
+
+    With ``hosts`` it has so many, and else is what the kind is.
+    """
     family = KINDS[kind]
+    if hosts is not None:
+        family = dataclasses.replace(family, hosts=hosts)
     for attempt in range(1000):
         rng = np.random.default_rng([seed, attempt])
         cluster = family.make(family.hosts, family.mix, rng.uniform(*family.use), rng)

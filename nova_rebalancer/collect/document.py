@@ -104,8 +104,12 @@ def _meaning_problems(document: dict[str, Any]) -> Iterator[str]:
         for i, provider in enumerate(providers):
             yield from _provider_problems(f"{key}[{i}]", provider, pool_ids)
     by_id = {host["id"]: host for host in hosts}
+    cells_of = {
+        host["id"]: sorted(cell["id"] for cell in (host.get("numa") or {"cells": []})["cells"])
+        for host in hosts
+    }
     for i, instance in enumerate(instances):
-        yield from _instance_problems(f"instances[{i}]", instance, by_id)
+        yield from _instance_problems(f"instances[{i}]", instance, cells_of)
     instance_ids = {instance["id"] for instance in instances}
     known_ids = instance_ids | {item["id"] for item in outside}
     for i, group in enumerate(groups):
@@ -150,32 +154,32 @@ def _provider_problems(where: str, provider: dict[str, Any], pools: set[str]) ->
 
 
 def _instance_problems(
-    where: str, instance: dict[str, Any], hosts: dict[str, dict[str, Any]]
+    where: str, instance: dict[str, Any], cells_of: dict[str, list[int]]
 ) -> Iterator[str]:
     name = instance["id"]
-    host = hosts.get(instance["host"])
-    if host is None:
+    known = cells_of.get(instance["host"])
+    if known is None:
         yield f'{where}.host: instance "{name}" is on unknown host "{instance["host"]}"'
         return
     for allowed in instance.get("allowed_hosts") or ():
-        if allowed not in hosts:
+        if allowed not in cells_of:
             yield f'{where}.allowed_hosts: no host "{allowed}" in the snapshot'
     guests = instance.get("numa")
     if not guests:
         return
     cells = [guest["cell"] for guest in guests if guest["cell"] is not None]
-    known = sorted(cell["id"] for cell in (host.get("numa") or {"cells": []})["cells"])
     for cell in cells:
         if cell not in known:
             yield (
-                f'{where}.numa: instance "{name}" is on cell {cell} of host "{host["id"]}", '
+                f'{where}.numa: instance "{name}" is on cell {cell} of host "{instance["host"]}", '
                 f"which has cells {known}"
             )
     if len(set(cells)) < len(cells):
         yield f'{where}.numa: two guest cells of instance "{name}" are on one host cell {cells}'
-    demand: collections.Counter[str] = collections.Counter()
+    demand: dict[str, int] = {}
     for guest in guests:
-        demand.update(guest["resources"])
+        for resource, amount in guest["resources"].items():
+            demand[resource] = demand.get(resource, 0) + amount
     for resource, amount in demand.items():
         allocated = instance["allocations"].get(resource, 0)
         # Placement knows nothing of page sizes, and of an instance it lost it knows nothing.

@@ -29,7 +29,10 @@ class Ledger:
         self.in_group = state.in_groups(start)
         self.numa = None if start.topologies is None else numa.Book(start.topologies)
         self._moves: list[tuple[int, int, tuple[int, ...], tuple[numa.Place, ...] | None]] = []
-        self._asked = [np.nonzero(row)[0] for row in start.demand]
+
+    def _asked(self, v: int) -> arrays.Ints:
+        """Return the resources that ``v`` takes some of."""
+        return np.nonzero(self.state.demand[v])[0]
 
     def placement(self) -> state.PlacementState:
         """Return the state as the ledger stands."""
@@ -42,7 +45,7 @@ class Ledger:
             return False
         if not start.follows[start.kind_of[source], start.kind_of[h]]:
             return False
-        for r in self._asked[v]:
+        for r in self._asked(v):
             row = start.row_of[h, r]
             if (
                 row != start.row_of[source, r]
@@ -105,7 +108,7 @@ class Ledger:
         mask = start.allowed[start.eligibility_of[v]].copy()
         mask &= start.follows[start.kind_of[source]][start.kind_of]
         mask[source] = False
-        for r in self._asked[v]:
+        for r in self._asked(v):
             rows = start.row_of[:, r]
             free = start.capacity[rows, r] - self.used[rows, r] >= start.demand[v, r]
             mask &= free | (rows == rows[source])
@@ -138,7 +141,7 @@ class Ledger:
 
     def _charge(self, v: int, sign: int) -> None:
         start, h = self.state, self.host_of[v]
-        for r in self._asked[v]:
+        for r in self._asked(v):
             row = start.row_of[h, r]
             if row != state.NOWHERE:
                 self.used[row, r] += sign * start.demand[v, r]

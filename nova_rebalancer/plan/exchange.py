@@ -440,6 +440,7 @@ class Market:
             np.maximum(here, self._out_twice.tables[-1] + twice[:, taken, None], out=here)
         self._shift = shift
         self._unit: dict[int, arrays.Floats] = {}
+        self._found: dict[tuple[int, int], Part] = {}
         self._total = np.full(shift.shape, NEVER)
         for s in np.nonzero((shift > NEVER / 2).any(axis=0))[0].tolist():
             unit = self._of_units(s - most)
@@ -462,12 +463,15 @@ class Market:
     def best(self, i: int) -> list[Part]:
         """Return the best exchange of shape ``i``: its units in order, then both of them."""
         shift = int(self._best[i]) - self.cloud.most
-        parts = [
-            next(self._unit_ways(u, shift, float(self._unit[shift][u])))
-            for u in self.cloud.shapes[i].units
-        ]
+        parts = [self._best_of_unit(u, shift) for u in self.cloud.shapes[i].units]
         least = float(self._shift[i, self._best[i]])
         return [*parts, next(self._shift_ways(i, shift, least))]
+
+    def _best_of_unit(self, u: int, shift: int) -> Part:
+        # Many shapes have the same units.
+        if (u, shift) not in self._found:
+            self._found[u, shift] = next(self._unit_ways(u, shift, float(self._unit[shift][u])))
+        return self._found[u, shift]
 
     def won(self, u: int, *parts: Part) -> int:
         """Return the slots that a unit wins."""

@@ -44,8 +44,10 @@ def plan(
     if not isinstance(goal, fragmentation.Fragmentation):
         raise exceptions.UsageError(f"planner greedy has no moves for goal {goal.name}")
     book = ledger.Ledger(start)
+    free = _free(book)
     value = goal.evaluate(start)
     status = target.FEASIBLE
+    change = _leaving(book, free, goal.cores, np.arange(book.host_of.size))
     for _ in range(budget.max_migrations):
         if watch.stopped():
             status = target.INTERRUPTED
@@ -53,17 +55,24 @@ def plan(
         if budget.over():
             status = target.TIME_LIMIT
             break
-        step = _best_step(book, goal.cores)
+        step = _best_step(book, free, goal.cores, change)
         if step is None:
             break
         v, h, cells = step
+        source = book.host_of[v]
         book.move(v, h, cells)
-        after = goal.evaluate(book.placement())
+        now = _free(book)
+        after = goal.value(int((now % goal.cores).sum()), int(now.sum()))
         if after.value >= value.value - target.TOLERANCE:
             book.take_back()
             break
         value = after
         watch.incumbent(value.value)
+        touched = (now != free).any(axis=1)
+        touched[[source, h]] = True
+        free = now
+        there = np.nonzero(touched[book.host_of])[0]
+        change[there] = _leaving(book, free, goal.cores, there)
     return target.Target(book.host_of, book.cells_of, value, None, status, "greedy", seed)
 
 
@@ -87,26 +96,32 @@ def _one_by_one(
     return best
 
 
-def _best_step(book: ledger.Ledger, cores: int) -> tuple[int, int, tuple[int, ...]] | None:
+def _free(book: ledger.Ledger) -> arrays.Ints:
+    return fragmentation.unit_free(book.state, book.used, book.cell_used, book.topologyless)
+
+
+def _best_step(
+    book: ledger.Ledger, free: arrays.Ints, cores: int, change: arrays.Ints
+) -> tuple[int, int, tuple[int, ...]] | None:
     """Return the move that the two phases choose, None if there is none to choose."""
-    free = fragmentation.unit_free(book.state, book.used, book.cell_used, book.topologyless)
-    change = _leaving(book, free, cores)
-    for v in np.argsort(change, kind="stable"):
-        if change[v] >= cores:
+    left = change.copy()
+    while left.size:
+        v = int(np.argmin(left))
+        if left[v] >= cores:
             return None
-        arrival = _arrival(book, free, cores, int(v))
+        arrival = _arrival(book, free, cores, v)
         if arrival is not None:
-            return int(v), *arrival
+            return v, *arrival
+        left[v] = cores
     return None
 
 
-def _leaving(book: ledger.Ledger, free: arrays.Ints, cores: int) -> arrays.Ints:
-    """Change of fragments at its host if each instance left, (V,); ``cores`` = not a candidate."""
+def _leaving(book: ledger.Ledger, free: arrays.Ints, cores: int, who: arrays.Ints) -> arrays.Ints:
+    """Change of fragments at its host if each of ``who`` left; ``cores`` = not a candidate."""
     start, host_of = book.state, book.host_of
     change = np.full(host_of.size, cores, dtype=np.int64)
     core = start.core[host_of]
-    candidates = start.movable & (core != state.NOWHERE)
-    v = np.nonzero(candidates)[0]
+    v = who[start.movable[who] & (core[who] != state.NOWHERE)]
     amount = start.demand[v, core[v]]
     celled = (start.cells[host_of[v]] > 0) & (book.topologyless[host_of[v]] == 0)
     # The last instance without topology turns a host from one unit into many: not judged here.
@@ -126,7 +141,7 @@ def _leaving(book: ledger.Ledger, free: arrays.Ints, cores: int) -> arrays.Ints:
             0,
         )
     change[by_cell] = total
-    return change
+    return change[who]
 
 
 def _arrival(
