@@ -400,6 +400,23 @@ def _limits(types: Iterable[str]) -> list[dict[str, Any]]:
     return [{"vm_type": name, "flavor_limit": 2 * count} for name, count in counts.items()]
 
 
+def conflicts(snapshot: dict[str, Any], level: int, seed: int) -> list[tuple[str, str]]:
+    """Pairs of instances in conflict: each instance draws ``level`` of those on other hosts.
+
+    This is the published generator of VMR2L's anti-affinity: nothing is broken at first.  A
+    conflict holds both ways, so an instance has up to twice as many partners as it draws.
+    """
+    rng = np.random.default_rng([seed, level])
+    names = np.array([one["id"] for one in snapshot["instances"]])
+    hosts = np.unique([one["host"] for one in snapshot["instances"]], return_inverse=True)[1]
+    pairs: set[tuple[int, int]] = set()
+    for v, host in enumerate(hosts):
+        others = np.nonzero(hosts != host)[0]
+        drawn = rng.choice(others, size=min(level, others.size), replace=False)
+        pairs.update((min(v, int(u)), max(v, int(u))) for u in drawn)
+    return [(str(names[v]), str(names[u])) for v, u in sorted(pairs)]
+
+
 def write(document: dict[str, Any], path: str | pathlib.Path) -> None:
     """Write a document, gzipped (without a time in it) when the name ends in .gz."""
     data = json.dumps(document, separators=(",", ":")).encode() + b"\n"

@@ -158,6 +158,13 @@ def anti_affinity_triple() -> Document:
     )
 
 
+def conflict_triple() -> Document:
+    """i must meet neither j nor k; they are on a, b and c; d is free."""
+    made = anti_affinity_triple()
+    del made["server_groups"]
+    return {**made, "conflicts": [["i", "j"], ["k", "i"]]}
+
+
 def shared_pool(total: int = 10) -> Document:
     """a and b have their disk from one pool, which i and j fill; c has a disk of its own."""
     return snapshot(
@@ -194,6 +201,7 @@ NAMED = (
     numa_doubles,
     mixed,
     anti_affinity_triple,
+    conflict_triple,
     shared_pool,
     running_migration,
 )
@@ -245,6 +253,9 @@ class Draw:
                 for _ in range(self._among(1, 2))
             ]
         self._trouble(made)
+        if self._seldom(0.3):
+            pairs = [self._random.sample(names, 2) for _ in range(self._among(1, 6)) if names[1:]]
+            made["conflicts"] = pairs
         return made
 
     def _trouble(self, made: Document) -> None:

@@ -70,7 +70,8 @@ then what may be in flight together, then the objective.
     A host, a shared pool or the nested providers of a host together would be charged above
     their Placement capacity.
 ``anti_affinity``
-    More members of an anti-affinity group than ``max_server_per_host`` on one host.
+    More members of an anti-affinity group than ``max_server_per_host``, or two instances in
+    conflict, on one host.
 ``objective``
     ``before`` or ``after`` is not what replaying gives (within 1e-9), ``bound`` is above one of
     them, ``gap`` is not (after - bound) / \\|after\\|, ``status`` contradicts the numbers, or the
@@ -90,6 +91,7 @@ import pathlib
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.checker import broken
+from nova_rebalancer.checker import conflicts
 from nova_rebalancer.checker import documents
 from nova_rebalancer.checker import facts
 from nova_rebalancer.checker import flight
@@ -228,16 +230,19 @@ def _in_flight(
         for limit in here.keys() - there.keys():
             departures.setdefault(limit, {})[position] = here[limit]
     rows = sorted(
-        (
-            flight.Row(
-                key=limit,
-                capacity=facts.capacity(cloud, limit),
-                load=load.get(limit, 0),
-                arrivals=arrived,
-                departures=departures.get(limit, {}),
-            )
-            for limit, arrived in arrivals.items()
-        ),
+        [
+            *(
+                flight.Row(
+                    key=limit,
+                    capacity=facts.capacity(cloud, limit),
+                    load=load.get(limit, 0),
+                    arrivals=arrived,
+                    departures=departures.get(limit, {}),
+                )
+                for limit, arrived in arrivals.items()
+            ),
+            *conflicts.rows(cloud, hops),
+        ],
         # Of rules that one migration breaks at once, a host's totals speak first.
         key=lambda row: (facts.KIND_ORDER.index(row.key[0]), row.key),
     )

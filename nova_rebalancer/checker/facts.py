@@ -8,6 +8,7 @@ Everything that can be full is a *limit*, a tuple whose first word tells what it
     ("nested", host id, resource)       the inventories of a host's nested providers together
     ("cell", host id, cell, resource)   a NUMA cell of a host
     ("group", group id, host id)        members of an anti-affinity group on one host
+    ("pair", id, id, host id)           two instances in conflict on one host, ids in order
 
 and has one whole-number capacity.  An instance at a place charges some of them.
 """
@@ -15,6 +16,7 @@ and has one whole-number capacity.  An instance at a place charges some of them.
 import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Set
 import dataclasses
 import math
 
@@ -29,6 +31,7 @@ KIND_OF: Mapping[str | int, str] = {
     "nested": "capacity",
     "cell": "numa",
     "group": "anti_affinity",
+    "pair": "anti_affinity",
 }
 """The rule that a full limit violates."""
 
@@ -137,6 +140,8 @@ class Cloud:
         Members of each hard affinity or anti-affinity group; some may be on no host here.
     most_per_host
         How many members of such a group one host may have; for anti-affinity.
+    conflicts
+        Ids of the instances that an instance must never be on one host with, by its id.
     """
 
     document: documents.Document
@@ -151,6 +156,7 @@ class Cloud:
     fixed: Mapping[Limit, int]
     groups: Mapping[str, frozenset[str]]
     most_per_host: Mapping[str, int]
+    conflicts: Mapping[str, frozenset[str]]
 
 
 def charges(cloud: Cloud, instance_id: str, place: Place) -> dict[Limit, int]:
@@ -185,6 +191,8 @@ def capacity(cloud: Cloud, limit: Limit) -> int:
     what, owner, *rest = limit
     if what == "group":
         return cloud.most_per_host[str(owner)]
+    if what == "pair":
+        return 1
     if what == "cell":
         return cloud.hosts[str(owner)].cells[int(rest[0])][str(rest[1])]
     if what == "pool":
@@ -211,6 +219,9 @@ def describe(cloud: Cloud, limit: Limit) -> str:
     if what == "group":
         host = cloud.hosts[str(rest[0])]
         return f'host "{host.name}" members of anti-affinity group "{owner}"'
+    if what == "pair":
+        host = cloud.hosts[str(rest[1])]
+        return f'host "{host.name}" instances in conflict "{owner}" and "{rest[0]}"'
     name = cloud.hosts[str(owner)].name
     if what == "cell":
         return f'host "{name}" NUMA cell {rest[0]} {rest[1]}'
@@ -308,7 +319,23 @@ def _cloud(document: documents.Document, sha256: str) -> Cloud:
         fixed=_fixed_load(document, hosts, instances, placement, running),
         groups=groups,
         most_per_host=most,
+        conflicts=_conflicts(document, inside | outside.keys()),
     )
+
+
+def _conflicts(document: documents.Document, known: Set[str]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for i, pair in enumerate(document.get("conflicts", ())):
+        one, other = pair
+        if one == other or one not in known or other not in known:
+            wrong = other if one in known else one
+            why = f'no instance "{wrong}" in the snapshot'
+            if one == other and one in known:
+                why = f'instance "{one}" cannot conflict with itself'
+            raise documents.Malformed(["conflicts", i], why)
+        found.setdefault(one, set()).add(other)
+        found.setdefault(other, set()).add(one)
+    return {name: frozenset(others) for name, others in found.items()}
 
 
 def _inventories(entry: documents.Document, path: list[str | int]) -> dict[str, Inventory]:

@@ -155,6 +155,7 @@ class Show(show.ShowOne):
             "instances": len(snapshot.instances),
             "not_migratable": _Counts(dict(sorted(why.items()))),
             "server_groups": len(snapshot.server_groups),
+            "conflicts": len(snapshot.conflicts),
             "resources": _Resources(
                 {
                     resource: {"capacity": int(capacity[r]), "used": int(used[r])}

@@ -114,13 +114,13 @@ def anonymise(snapshot: dict[str, Any], key: bytes | None = None) -> dict[str, A
     reasons, and the others may go to the same hosts.  One thing is lost: ``--ignore-rule`` with a
     rule about text that was dropped has no effect, for the invented traits hold all the same.
 
-    Replaced, the same name by the same pseudonym at all its places: the cloud, region, ids,
-    service hosts and hypervisor names of hosts, refused ones included, nested providers, pools,
-    AZs (those asked for too), racks, Nova cells, power zones, migration links, aggregates, ids of
-    instances, also those outside, of server groups, migrations, images, volumes and of whatever
-    else Placement charges, projects, ids and names of flavors, custom traits and custom resource
-    classes, also those asked for, features of CPUs, names of PCI aliases, device profiles and
-    persistent memory.
+    Replaced, the same name by the same pseudonym at all its places: the cloud, region, ids, service
+    hosts and hypervisor names of hosts, refused ones included, nested providers, pools, AZs (those
+    asked for too), racks, Nova cells, power zones, migration links, aggregates, ids of instances,
+    also those outside and in conflicts, of server groups, migrations, images, volumes and of
+    whatever else Placement charges, projects, ids and names of flavors, custom traits and custom
+    resource classes, also those asked for, features of CPUs, names of PCI aliases, device profiles
+    and persistent memory.
 
     Dropped: names of instances and server groups, metadata and tags but an owner's wish that it
     be moved, scheduler hints but the names of those that keep an instance where it is, reasons for
@@ -263,6 +263,7 @@ def _document(snapshot: dict[str, Any], names: _Pseudonyms) -> dict[str, Any]:
         "server_groups": [
             _server_group(group, names) for group in snapshot.get("server_groups", ())
         ],
+        "conflicts": [names.each("instance", pair) for pair in snapshot.get("conflicts", ())],
         "aggregates": [
             {
                 "id": names.maybe("aggregate-id", aggregate.get("id")),

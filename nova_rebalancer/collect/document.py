@@ -5,6 +5,7 @@ import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
 import hashlib
+import itertools
 import re
 from typing import Any
 
@@ -35,7 +36,8 @@ def load(path: str) -> tuple[cloud.Snapshot, str]:
 
 def loads(data: bytes, name: str) -> tuple[cloud.Snapshot, str]:
     """Read a snapshot document from ``data``; ``name`` stands for it in errors."""
-    return snapshot(files.parse_json(data, name), name), hashlib.sha256(data).hexdigest()
+    with files.no_garbage():
+        return snapshot(files.parse_json(data, name), name), hashlib.sha256(data).hexdigest()
 
 
 def snapshot(document: Any, name: str) -> cloud.Snapshot:
@@ -116,6 +118,7 @@ def _meaning_problems(document: dict[str, Any]) -> Iterator[str]:
         for member in group["members"]:
             if member not in known_ids:
                 yield f'server_groups[{i}].members: no instance "{member}" in the snapshot'
+    yield from _conflict_problems(document.get("conflicts", []), known_ids)
     for i, aggregate in enumerate(document.get("aggregates", [])):
         for host in aggregate["hosts"]:
             if host not in by_id:
@@ -134,6 +137,18 @@ def _duplicates(key: str, field: str, values: Iterable[object]) -> Iterator[str]
     for value, times in collections.Counter(values).items():
         if times > 1:
             yield f'{key}: the {field} "{value}" occurs {times} times'
+
+
+def _conflict_problems(pairs: list[list[str]], known: set[str]) -> Iterator[str]:
+    # There may be half a million: they are gone through one by one only where one is wrong.
+    if not known.issuperset(itertools.chain.from_iterable(pairs)):
+        for i, pair in enumerate(pairs):
+            for name in pair:
+                if name not in known:
+                    yield f'conflicts[{i}]: no instance "{name}" in the snapshot'
+    for i, (one, other) in enumerate(pairs):
+        if one == other:
+            yield f'conflicts[{i}]: instance "{one}" cannot conflict with itself'
 
 
 def _provider_problems(where: str, provider: dict[str, Any], pools: set[str]) -> Iterator[str]:
@@ -227,6 +242,7 @@ def _snapshot(document: dict[str, Any]) -> cloud.Snapshot:
             )
             for item in document.get("server_groups", ())
         ),
+        conflicts=tuple((one, other) for one, other in document.get("conflicts", ())),
         aggregates=tuple(
             cloud.Aggregate(
                 item["name"], tuple(item["hosts"]), item.get("metadata", {}), item.get("id")

@@ -345,7 +345,7 @@ class Snapshot:
     """Everything known of a cloud at ``taken_at`` (UTC).
 
     ``numa_choice`` says who picks NUMA cells at a destination: "planner" for benchmark files,
-    "nova" on a live cloud.
+    "nova" on a live cloud.  ``conflicts`` are pairs of instances that must never be on one host.
     """
 
     cloud: str
@@ -358,6 +358,7 @@ class Snapshot:
     pools: tuple[Pool, ...] = ()
     flavors: tuple[Flavor, ...] = ()
     server_groups: tuple[ServerGroup, ...] = ()
+    conflicts: tuple[tuple[str, str], ...] = ()
     aggregates: tuple[Aggregate, ...] = ()
     running_migrations: tuple[RunningMigration, ...] = ()
     missing: tuple[Missing, ...] = ()

@@ -133,6 +133,17 @@ def _now(book: ledger.Ledger, v: int, h: int, numa: bool) -> Iterator[constraint
                 f"{name} holds {int(book.in_group[k, h])} of anti-affinity group {group.id}, "
                 f"which allows {group.limit} on a host",
             )
+    partners = [start.instances[u] for u in start.conflicts.of(v) if book.host_of[u] == h]
+    if partners:
+        yield constraints.Refusal(
+            "conflicts",
+            f"{name} holds {len(partners)} of the {start.conflicts.of(v).size} instances that it "
+            f"must not be with: {base.listed(partners)}",
+        )
+    elif h in start.conflicts.barred.get(v, ()):
+        yield constraints.Refusal(
+            "conflicts", f"an instance that it must not be with is migrating from or to {name}"
+        )
     if numa and start.guests_of[v] and book.free_cells(v, h) is None:
         yield constraints.Refusal(
             "numa", f"its NUMA cells do not fit on {name} as Nova would place them now"

@@ -52,6 +52,8 @@ class Ledger:
                 and self.used[row, r] + start.demand[v, r] > start.capacity[row, r]
             ):
                 return False
+        if start.conflicts and (start.conflicts.hosts(v, self.host_of) == h).any():
+            return False
         return all(self.in_group[k, h] < start.groups[k].limit for k in self.groups_of.get(v, ()))
 
     def cells_fit(self, v: int, h: int, cells: tuple[int, ...]) -> bool:
@@ -114,6 +116,7 @@ class Ledger:
             mask &= free | (rows == rows[source])
         for k in self.groups_of.get(v, ()):
             mask &= self.in_group[k] < start.groups[k].limit
+        mask[start.conflicts.hosts(v, self.host_of)] = False
         return np.nonzero(mask)[0]
 
     def move(self, v: int, h: int, cells: tuple[int, ...]) -> None:

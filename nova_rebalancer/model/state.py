@@ -23,6 +23,7 @@ from nova_rebalancer.model import cloud
 from nova_rebalancer.model import constraints
 from nova_rebalancer.model import numa
 from nova_rebalancer.model.constraints import base
+from nova_rebalancer.model.constraints import conflicts
 from nova_rebalancer.model.constraints import migratable
 from nova_rebalancer.model.constraints import numa as numa_rule
 from nova_rebalancer.model.constraints import soft_groups
@@ -101,6 +102,8 @@ class PlacementState:
         (H,) running migrations that will bring an instance without NUMA topology.
     groups
         Hard anti-affinity groups.
+    conflicts
+        Pairs of instances that must never be on one host.
     soft
         Soft server groups, which are a cost.
     excluded
@@ -137,6 +140,7 @@ class PlacementState:
     core: arrays.Ints
     floating: arrays.Ints
     groups: tuple[Group, ...]
+    conflicts: conflicts.Conflicts
     soft: tuple[soft_groups.SoftGroup, ...]
     excluded: Mapping[int, migratable.Obstacle]
     numa_choice: str
@@ -157,13 +161,18 @@ class PlacementState:
         return self.placed(host_of, cells_of)
 
     def forbidding(self, pairs: Iterable[tuple[int, int]]) -> Self:
-        """Return the state where, for each (v, h), ``v`` and its likes must not go to host h."""
+        """Return the state where, for each (v, h), ``v`` and its likes must not go to host h.
+
+        Instances in conflict with others have no likes.
+        """
         eligibility_of, rows = self.eligibility_of.copy(), list(self.allowed)
         for v, h in pairs:
             alike = (eligibility_of == eligibility_of[v]) & (self.demand == self.demand[v]).all(
                 axis=1
             )
             alike &= (self.guest == self.guest[v]).all(axis=(1, 2))
+            if self.conflicts.of(v).size:
+                alike = np.arange(alike.size) == v
             row = rows[eligibility_of[v]].copy()
             row[h] = False
             eligibility_of[alike] = len(rows)
@@ -341,6 +350,7 @@ def build(snapshot: cloud.Snapshot, settings: base.Settings = base.DEFAULTS) -> 
             if group.policy == "anti-affinity" and len(group.members) > 1
             for members in [_inside(group, instance_index)]
         ),
+        conflicts=conflicts.of(snapshot.conflicts, instance_index, far_ends),
         soft=soft_groups.of(snapshot.server_groups, instance_index),
         excluded=excluded,
         numa_choice=snapshot.numa_choice,

@@ -8,6 +8,7 @@ earlier hops out of the host as dependencies, in order, until the worst case fit
 every interleaving that the dependencies allow.
 """
 
+from collections.abc import Collection
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ def find(start: state.PlacementState, hops: Sequence[path.Hop]) -> list[tuple[in
 
     ``hops`` must be sane one after another from ``start``.
     """
-    charges = _Charges(start)
+    charges = _Charges(start, {hop.v for hop in hops})
     depends: list[tuple[int, ...]] = []
     before: list[frozenset[int]] = []
     last: dict[int, int] = {}
@@ -53,12 +54,21 @@ def find(start: state.PlacementState, hops: Sequence[path.Hop]) -> list[tuple[in
 
 
 class _Charges:
-    """What each hop takes and gives of what is limited: rows, cells, groups on a host."""
+    """What each hop takes and gives of what is limited: rows, cells, groups on a host.
 
-    def __init__(self, start: state.PlacementState) -> None:
+    Of two instances in conflict a host takes one.  Only pairs among ``movers`` matter: who stays
+    has no partner come to its host.
+    """
+
+    def __init__(self, start: state.PlacementState, movers: Collection[int]) -> None:
         self._start = start
         self._used, self._cell_used = start.used(), start.cell_used()
         self._groups, self._in_group = state.group_members(start), state.in_groups(start)
+        moving = np.zeros(start.host_of.size, dtype=bool)
+        moving[list(movers)] = True
+        self._rivals = {
+            v: here[moving[here]].tolist() for v in movers for here in [start.conflicts.of(v)]
+        }
         self._into: dict[tuple[object, ...], list[tuple[int, int]]] = {}
         self._out: dict[tuple[object, ...], list[tuple[int, int]]] = {}
         # By host: earlier hops that bring or take a NUMA topology, and those that bring one.
@@ -93,6 +103,8 @@ class _Charges:
                     things["cell", h, n, r] = int(start.guest[v, g, r])
         for k in self._groups.get(v, ()):
             things["group", k, h] = 1
+        for u in self._rivals[v]:
+            things["pair", min(u, v), max(u, v), h] = 1
         return things
 
     def _room(self, thing: tuple[object, ...]) -> int:
@@ -105,6 +117,8 @@ class _Charges:
                 return int(start.cell_capacity[h, n, r] - self._cell_used[h, n, r])
             case ("group", int(k), int(h)):
                 return start.groups[k].limit - int(self._in_group[k, h])
+            case ("pair", int(u), int(v), int(h)):
+                return 1 - int(start.host_of[u] == h) - int(start.host_of[v] == h)
         raise AssertionError(thing)
 
     def _short(self, hop: path.Hop, done: frozenset[int]) -> set[tuple[object, ...]]:

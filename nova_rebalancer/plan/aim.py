@@ -19,6 +19,9 @@ WIDEST = 40
 
 NARROWEST = 6
 
+NAMED = 12
+"""Hosts opened at first where conflicts tell all instances apart."""
+
 PLACES = 6000
 """Places that the model of a neighbourhood may have at first, about."""
 
@@ -39,7 +42,8 @@ class Aim:
         self._plain = isinstance(goal, fragmentation.Fragmentation)
         count = len(kinds.kinds(start, self._apart)) / max(1, len(start.hosts))
         wide = WIDEST if self._plain else (PLACES / max(1.0, count)) ** 0.5
-        self.width = float(min(WIDEST, max(NARROWEST, wide)))
+        most = NAMED if start.conflicts else WIDEST
+        self.width = float(min(most, max(NARROWEST, wide)))
 
     def model(
         self, part: state.PlacementState, limit: int, best: state.PlacementState
@@ -49,7 +53,11 @@ class Aim:
         ``best`` is a placement to start from.
         """
         model = flow.FlowModel(
-            part, self._cores, limit, tolerant=False, all_kinds=kinds.kinds(part, self._apart)
+            part,
+            self._cores,
+            limit,
+            tolerant=False,
+            all_kinds=kinds.kinds(kinds.apart(part), self._apart),
         )
         model.hint(best.host_of, best.cells_of)
         if self._plain:

@@ -57,7 +57,7 @@ class FlowModel:
         all_kinds: Sequence[kinds.Kind] | None = None,
         within: tuple[arrays.Bools, arrays.Bools] | None = None,
     ) -> None:
-        self.start = start
+        self.start = start = kinds.apart(start)
         self._tolerant = tolerant
         self._within = within
         self.cores = cores or 1
@@ -75,6 +75,7 @@ class FlowModel:
         self._add_rows()
         self._add_cells()
         self._add_groups()
+        self._add_conflicts()
         self.slots: Expr = 0
         self.free: Expr = 0
         self._slots: dict[tuple[int, int], cp_model.IntVar] = {}
@@ -109,10 +110,7 @@ class FlowModel:
         )
         asked = np.nonzero(start.demand[v])[0]
         enter: dict[kinds.Place, cp_model.IntVar] = {}
-        hosts = start.allowed[start.eligibility_of[v]]
-        if self._within is not None:
-            hosts = hosts & self._within[1][k]
-        for h in np.nonzero(hosts)[0].tolist():
+        for h in self._entrances(k, v):
             most = total
             for r in asked:
                 row = int(start.row_of[h, r])
@@ -130,6 +128,20 @@ class FlowModel:
                     enter[h, cells] = model.new_int_var(0, here, f"enter_{k}_{h}_{cells}")
         self.enter.append(enter)
         model.add(sum(enter.values()) == sum(self.leave[k].values()))
+
+    def _entrances(self, k: int, v: int) -> list[int]:
+        """Return the hosts that instances of kind ``k``, such as ``v``, may enter."""
+        start = self.start
+        mask = start.allowed[start.eligibility_of[v]].copy()
+        if self._within is not None:
+            mask &= self._within[1][k]
+        partners = start.conflicts.of(v)
+        if partners.size:
+            # Nobody else is of its kind who could take its place.
+            mask[start.host_of[v]] = False
+            mask[start.host_of[partners[~start.movable[partners]]]] = False
+            mask[start.conflicts.barred.get(v, [])] = False
+        return np.nonzero(mask)[0].tolist()
 
     def _add_rows(self) -> None:
         """Capacity of the rows: hosts and shared pools."""
@@ -225,6 +237,28 @@ class FlowModel:
             members = int(in_group[k, h])
             change = sum(arrivals) - sum(out[k, h])
             self._cap(members, group.limit, change, arrivals)
+
+    def _add_conflicts(self) -> None:
+        """Of two instances in conflict no host takes one while the other is there."""
+        start = self.start
+        into: dict[int, dict[int, list[cp_model.IntVar]]] = {}
+        away: dict[int, Expr] = {}
+        for kind, leave, enter in zip(self.kinds, self.leave, self.enter, strict=True):
+            if start.conflicts.of(kind.example).size:
+                here: dict[int, list[cp_model.IntVar]] = collections.defaultdict(list)
+                for (h, _), var in enter.items():
+                    here[h].append(var)
+                into[kind.example] = here
+                away[kind.example] = sum(leave.values())
+        for v, mine in into.items():
+            for u in start.conflicts.of(v).tolist():
+                if u not in into:
+                    continue
+                for var in mine.get(int(start.host_of[u]), ()):
+                    self.model.add(var <= away[u])
+                if u > v:
+                    for h in mine.keys() & into[u].keys():
+                        self.model.add(sum(mine[h]) + sum(into[u][h]) <= 1)
 
     def _add_units(self) -> None:
         """Slots of X cores in each unit, and the free cores of all."""

@@ -97,7 +97,7 @@ def _by_window(
 ) -> tuple[target.Target, float | None]:
     """Return the best target of the moves that the relaxation finds worth a look, and its bound."""
     space = goal.narrowed(start)
-    all_kinds = kinds.kinds(space, terms.told_apart(space, goal))
+    all_kinds = kinds.kinds(kinds.apart(space), terms.told_apart(space, goal))
     found = relaxed.bound(space, goal, all_kinds, _part(meter))
     if found is None:
         return first, None

@@ -40,7 +40,8 @@ class Kind:
 def kinds(start: state.PlacementState, told_apart: Sequence[Hashable] | None = None) -> list[Kind]:
     """Group the movable instances of ``start`` by what the model can tell apart.
 
-    ``told_apart`` (V,): what a goal can tell apart beside it.
+    Conflicts are not looked at: ``apart`` is for models that keep them.  ``told_apart`` (V,): what
+    a goal can tell apart beside it.
     """
     groups = state.group_members(start)
     found: dict[object, dict[Place, list[int]]] = {}
@@ -72,9 +73,26 @@ def kinds(start: state.PlacementState, told_apart: Sequence[Hashable] | None = N
     ]
 
 
+def apart(start: state.PlacementState) -> state.PlacementState:
+    """Return the state with a class of its own for each instance in conflict with others.
+
+    No other can stand for it, so ``kinds`` makes a kind of each.
+    """
+    alone = np.nonzero(np.diff(start.conflicts.first))[0]
+    if not alone.size:
+        return start
+    eligibility_of = start.eligibility_of.copy()
+    eligibility_of[alone] = len(start.allowed) + np.arange(alone.size)
+    allowed = np.concatenate((start.allowed, start.allowed[start.eligibility_of[alone]]))
+    return dataclasses.replace(
+        start, eligibility_of=state.frozen(eligibility_of), allowed=state.frozen(allowed)
+    )
+
+
 def size(start: state.PlacementState) -> int:
     """Return how many places instances of each kind could enter, which is the model's size."""
     total = 0
+    start = apart(start)
     for kind in kinds(start):
         guests = int(start.guests_of[kind.example])
         cells = start.cells[start.allowed[start.eligibility_of[kind.example]]]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exact planner: the pattern model, and where that has no proof, the flow model and a search.
 
-The pattern model mostly ends with a proof in a second; if not, its bound goes on holding.  The flow
-model knows every rule.  Its bound is tight within seconds, its targets are poor until shortly
-before the proof; the search finds good targets at once and has no bound.  So these two run side
-by side, in rounds of growing work, and meet after each: the better target starts the next round,
-and a target as good as the bound ends the planning.  Rounds are measured in work, not seconds, and
-what one does within a round does not depend on the other, so a run repeats itself exactly unless
-the clock or a person ends it.
+The pattern model, named where there are conflicts, mostly ends with a proof in a second; if not,
+its bound goes on holding. The flow model knows every rule. Its bound is tight within seconds, its
+targets are poor until shortly before the proof; the search finds good targets at once and has no
+bound. So these two run side by side, in rounds of growing work, and meet after each: the better
+target starts the next round, and a target as good as the bound ends the planning. Rounds are
+measured in work, not seconds, and what one does within a round does not depend on the other, so a
+run repeats itself exactly unless the clock or a person ends it.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from nova_rebalancer.plan import flow
 from nova_rebalancer.plan import general
 from nova_rebalancer.plan import greedy
 from nova_rebalancer.plan import kinds
+from nova_rebalancer.plan import naming
 from nova_rebalancer.plan import patterns
 from nova_rebalancer.plan import search
 from nova_rebalancer.plan import solver
@@ -111,11 +112,14 @@ def _by_patterns(
     meter.watch.bound(_rate(goal, free, most))
     if _cores(first, goal)[1] >= most:
         return first, most
-    reached = patterns.place(start, market, bound, limit, part)
+    by = naming if start.conflicts else patterns
+    reached = by.place(start, market, bound, limit, part)
     meter.work += part.work
     if reached is None:
         return first, most
     value = goal.evaluate(reached)
+    if value.value >= first.value.value:
+        return first, most
     meter.watch.incumbent(value.value)
     return (
         dataclasses.replace(first, host_of=reached.host_of, cells_of=reached.cells_of, value=value),

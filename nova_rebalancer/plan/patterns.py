@@ -246,7 +246,7 @@ class _Window:
         self.program = cp_model.CpModel()
         self.complete = False
         self.parts = 0
-        room = _Room(start, market.cloud)
+        room = Room(start, market.cloud)
         change: list[list[cp_model.LinearExprT]] = [[] for _ in market.cloud.kinds]
         moves: list[cp_model.LinearExprT] = []
         won: list[cp_model.LinearExprT] = []
@@ -341,7 +341,7 @@ class _Window:
         if any(kinds.crowded(out, into) for out, into in zip(leave, enter, strict=True)):
             return None
         reached = kinds.placement(self._start, given.kinds, flow)
-        return reached if _sound(self._start, reached) else None
+        return reached if sound(self._start, reached) else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -352,7 +352,7 @@ class _Choice:
     count: cp_model.IntVar
 
 
-class _Room:
+class Room:
     """What is free beside cores, on the fullest host of each shape and the fullest of each unit.
 
     Only resources that cores do not imply are looked at: where all free cores can be taken, and
@@ -429,10 +429,11 @@ def _tight(free: arrays.Ints, rates: arrays.Floats, steps: int, most: int) -> di
     return {int(r): int(free[r]) for r in np.nonzero(~enough & (highest > 0))[0]}
 
 
-def _sound(start: state.PlacementState, reached: state.PlacementState) -> bool:
+def sound(start: state.PlacementState, reached: state.PlacementState) -> bool:
     """Whether what arrives anywhere fits there in the end, and all groups allow it."""
     over, cell_over = reached.used() > start.capacity, reached.cell_used() > start.cell_capacity
     in_groups, groups = state.in_groups(reached), state.group_members(start)
+    in_conflict = start.conflicts.broken(reached.host_of)
     for v in np.nonzero(reached.host_of != start.host_of)[0].tolist():
         h, rows = int(reached.host_of[v]), start.row_of[reached.host_of[v]]
         # Within a pool nothing arrives.
@@ -443,5 +444,7 @@ def _sound(start: state.PlacementState, reached: state.PlacementState) -> bool:
             if cell_over[h, n][start.guest[v, g] > 0].any():
                 return False
         if any(in_groups[k, h] > start.groups[k].limit for k in groups.get(v, ())):
+            return False
+        if in_conflict[v]:
             return False
     return True

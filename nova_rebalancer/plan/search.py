@@ -137,6 +137,7 @@ def _overfull(start: state.PlacementState) -> arrays.Bools:
     mask |= (start.cell_used() > start.cell_capacity).any(axis=(1, 2))
     for group, members in zip(start.groups, state.in_groups(start), strict=True):
         mask |= members > group.limit
+    mask[start.host_of[start.conflicts.broken(start.host_of)]] = True
     return mask
 
 

@@ -87,6 +87,10 @@ class SimCloud:
         for group in snapshot.server_groups:
             for member in group.members:
                 self._groups[member].append(group)
+        self._partners: dict[str, set[str]] = collections.defaultdict(set)
+        for one, other in snapshot.conflicts:
+            self._partners[one].add(other)
+            self._partners[other].add(one)
         self._stuck = {migration.instance for migration in snapshot.running_migrations}
         self._flights: dict[str, Flight] = {}
         self._ends: list[tuple[float, int, str]] = []
@@ -246,6 +250,8 @@ class SimCloud:
                     things["cell", host_id, cell, resource] = amount
         for group in self._groups[instance.id]:
             things["group", group.id, host_id] = 1
+        if instance.id in self._partners:
+            things["instance", instance.id, host_id] = 1
         return things
 
     def _offer(self, host: cloud.Host, resource: str) -> tuple[Thing, cloud.Inventory | None]:
@@ -305,6 +311,11 @@ class SimCloud:
             if group.policy == "affinity" and len(group.members) > 1 and not members:
                 raise RefusedError(
                     "affinity", f"{label} holds nothing of group {group.name or group.id}"
+                )
+        for other in self._partners.get(name, ()):
+            if self._charged["instance", other, dest]:
+                raise RefusedError(
+                    "conflicts", f"{label} holds {other}, which {name} must not meet"
                 )
 
     def _choose(

@@ -92,6 +92,9 @@ class Mover:
                 )
                 for group in whole.server_groups
             ),
+            conflicts=tuple(
+                (one, other) for one, other in whole.conflicts if one in there and other in there
+            ),
             aggregates=tuple(
                 dataclasses.replace(one, hosts=tuple(name for name in one.hosts if name in wanted))
                 for one in whole.aggregates

@@ -4,8 +4,9 @@
 A *host rule* says which hosts an instance may be on whatever else is there, a *relation* whether
 anything migrates live from one host to another.  Both are stated once, as ``refuses``, which says
 why not: the mask for the planners is the hosts it does not refuse, and the last look before a
-request asks it again.  Capacity, anti-affinity groups and what is free of NUMA cells depend on what
-else is there and are in the ledger; what is not migrated at all is in ``migratable``.
+request asks it again.  Capacity, anti-affinity groups, conflicts and what is free of NUMA cells
+depend on what else is there and are in the ledger; what is not migrated at all is in
+``migratable``.
 """
 
 from collections.abc import Callable

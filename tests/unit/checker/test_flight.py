@@ -173,6 +173,9 @@ def clouds_and_plans(draw):
         }
     ]
     cloud = documents.snapshot(hosts, instances, pools=pools, server_groups=groups)
+    pairs = st.tuples(st.sampled_from(names), st.sampled_from(names))
+    drawn = draw(st.lists(pairs, max_size=3))
+    cloud["conflicts"] = [[one, other] for one, other in drawn if one != other]
     at_host = {e["id"]: (e["host"], [g["cell"] for g in e.get("numa", [])]) for e in instances}
     last: dict[str, str] = {}
     moves: list[documents.Document] = []
@@ -207,6 +210,8 @@ def tables(cloud: documents.Document) -> dict[Any, int]:
         for cell in (entry.get("numa") or {"cells": []})["cells"]:
             found[entry["id"], cell["id"]] = cell["capacity"]["VCPU"]
         found[entry["id"], "apart"] = cloud["server_groups"][0]["max_server_per_host"]
+        for pair in cloud["conflicts"]:
+            found[entry["id"], *sorted(pair)] = 1
     return found
 
 
@@ -221,6 +226,9 @@ def charged_at(cloud, entry, host_name, cells) -> dict[Any, int]:
         found[host_name, cell] = guest["resources"]["VCPU"]
     if entry["id"] in cloud["server_groups"][0]["members"]:
         found[host_name, "apart"] = 1
+    for pair in cloud["conflicts"]:
+        if entry["id"] in pair:
+            found[host_name, *sorted(pair)] = 1
     return {key: amount for key, amount in found.items() if amount}
 
 
@@ -270,7 +278,7 @@ def some_moment_is_bad(cloud, plan) -> bool:
 @settings(max_examples=400, deadline=None)
 @given(clouds_and_plans())
 def test_documents_agree_with_every_moment(case):
-    """On tiny clouds the checker finds a full row, cell or group iff some moment has one."""
+    """On tiny clouds the checker finds a full row, cell, group or pair iff some moment has one."""
     cloud, plan = case
     found = verdict(cloud, plan)
     # The plans claim no rates: those that are safe are rejected for that alone, or accepted.

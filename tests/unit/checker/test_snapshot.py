@@ -42,6 +42,9 @@ def two_hosts() -> documents.Document:
             [{"id": "g", "policy": "affinity", "members": ["ghost"]}],
             r"server_groups\[0\]\.members",
         ),
+        (("conflicts",), [["x", "y"], ["x", "ghost"]], r"conflicts\[1\]"),
+        (("conflicts",), [["x", "x"]], r"conflicts\[0\]"),
+        (("conflicts",), [["x"]], r"conflicts\[0\]"),
         (("pools",), 2 * [{"id": "p", "inventories": {}}], r"pools\[1\]"),
         (
             ("running_migrations",),
@@ -260,6 +263,43 @@ def test_running_migration_counts_in_its_group():
     for dest in ("a", "b"):
         plan = documents.plan(cloud, [documents.migration("1", "x", "c", dest)])
         assert verdict(cloud, plan).kind == "anti_affinity"
+
+
+def test_running_migration_counts_in_its_conflicts():
+    """An instance on its way to b is met on a and on b, whatever the pair's order."""
+    for pair in (["x", "moving"], ["moving", "x"]):
+        cloud = documents.snapshot(
+            [documents.host("a"), documents.host("b"), documents.host("c")],
+            [documents.instance("moving", "a"), documents.instance("x", "c")],
+            running_migrations=[{"instance": "moving", "source": "a", "dest": "b"}],
+            conflicts=[pair],
+        )
+        for dest in ("a", "b"):
+            plan = documents.plan(cloud, [documents.migration("1", "x", "c", dest)])
+            found = verdict(cloud, plan)
+            assert found.kind == "anti_affinity"
+            assert f'host "{dest}" instances in conflict "moving" and "x"' in found.detail
+
+
+def test_conflict_of_the_snapshot_may_stay():
+    """x and y are together on a: either may leave and neither come back while the other is there.
+
+    A pair with an instance on no host is in nobody's way.  a has 8 free of 16 at first, then 12:
+    with b's and c's 16 that is 8 / 40 of fragments, then 4 + 4 of 12 + 12 + 16.
+    """
+    cloud = documents.snapshot(
+        [documents.host(name) for name in "abc"],
+        [documents.instance("x", "a"), documents.instance("y", "a")],
+        conflicts=[["x", "y"], ["x", "away"]],
+        outside=[{"id": "away", "reason": "no_host"}],
+    )
+    moves = [documents.migration("1", "x", "a", "b")]
+    options = {"fragment_cores": 8}
+    assert verdict(cloud, documents.plan(cloud, moves, 0, 8 / 40, options=options)).ok
+    moves[0]["role"] = "bypass"
+    moves.append(documents.migration("2", "x", "b", "a", ("1",)))
+    found = verdict(cloud, documents.plan(cloud, moves, 0, 0, options=options))
+    assert (found.kind, found.migration) == ("anti_affinity", "2")
 
 
 def test_fragmentation_of_a_mixed_cloud():

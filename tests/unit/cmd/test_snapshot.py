@@ -122,6 +122,7 @@ def test_show(cloud):
         "instances": 4,
         "not_migratable": {"host_not_usable": 1, "opted_out": 1},
         "server_groups": 1,
+        "conflicts": 0,
         "resources": {
             "VCPU": {"capacity": 264, "used": 44},
             "MEMORY_MB": {"capacity": 1106328, "used": 90112},

@@ -198,6 +198,7 @@ def everything() -> dict[str, Any]:
                 "members": ["SECRET-i1", "SECRET-i0", "SECRET-away"],
             }
         ],
+        "conflicts": [["SECRET-i1", "SECRET-i0"], ["SECRET-i0", "SECRET-away"]],
         "aggregates": [
             {
                 "id": "SECRET-7",
@@ -301,6 +302,8 @@ def test_pseudonyms():
         result["instances"][0]["id"],
         away,
     ]
+    first, second = (instance["id"] for instance in result["instances"][:2])
+    assert result["conflicts"] == [[second, first], [first, away]]
     assert result["running_migrations"][0]["dest"] == "host-0002"
     assert result["instances"][0]["flavor"] == result["flavors"][0]["name"]
     assert result["instances"][0]["project"] == result["server_groups"][0]["project"]

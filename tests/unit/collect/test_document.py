@@ -93,6 +93,18 @@ def repeat(key: str) -> Change:
             r'server_groups\[0\].members: no instance "ghost"',
         ),
         (
+            lambda m: m.update(conflicts=[["celled", "plain"], ["ghost", "plain"]]),
+            r'conflicts\[1\]: no instance "ghost" in the snapshot',
+        ),
+        (
+            lambda m: m.update(conflicts=[["plain", "plain"]]),
+            r'conflicts\[0\]: instance "plain" cannot conflict with itself',
+        ),
+        (
+            lambda m: m.update(conflicts=[["celled", "plain", "other"]]),
+            r"conflicts\[0\]: .*more than 2 items",
+        ),
+        (
             lambda m: m["instances"][0].update(allowed_hosts=["ghost"]),
             r'instances\[0\].allowed_hosts: no host "ghost"',
         ),
@@ -226,6 +238,17 @@ def test_valid(make: Callable[[], clouds.Document]) -> None:
     assert [one.id for one in found.hosts] == [one["id"] for one in made["hosts"]]
     assert [one.id for one in found.instances] == [one["id"] for one in made["instances"]]
     assert document.problems(made) == []
+
+
+def test_conflicts() -> None:
+    """Pairs are read as they are written; the same pair again, either way round, is no mistake."""
+    made = clouds.mixed()
+    assert document.loads(clouds.as_bytes(made), "test")[0].conflicts == ()
+    made["outside"] = [{"id": "away", "reason": "no_host"}]
+    pairs = [["celled", "plain"], ["plain", "celled"], ["celled", "plain"], ["away", "plain"]]
+    made["conflicts"] = pairs
+    found = document.loads(clouds.as_bytes(made), "test")[0]
+    assert [list(pair) for pair in found.conflicts] == pairs
 
 
 @hypothesis.settings(max_examples=150)

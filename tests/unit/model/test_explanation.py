@@ -204,6 +204,24 @@ def test_each_reason() -> None:
     assert any("group g" in text for text in texts)
 
 
+def test_conflicts_are_counted() -> None:
+    """Of i's partners the host holds j; k is on its way from c to d, which are both barred."""
+    made = clouds.conflict_triple()
+    made["running_migrations"] = [{"instance": "k", "source": "c", "dest": "d"}]
+    snapshot = clouds.facts_of(made)
+    explainer = explanation.Explainer(snapshot, base.DEFAULTS)
+    found = explainer.of(explanation.find(snapshot, "i"))
+    assert [verdict.possible for verdict in found.verdicts] == [False] * 4
+    assert [[one.rule for one in verdict.refusals] for verdict in found.verdicts[1:]] == [
+        ["conflicts"]
+    ] * 3
+    assert [verdict.refusals[0].text for verdict in found.verdicts[1:]] == [
+        "b holds 1 of the 2 instances that it must not be with: j",
+        "c holds 1 of the 2 instances that it must not be with: k",
+        "an instance that it must not be with is migrating from or to d",
+    ]
+
+
 def test_cells_are_told() -> None:
     """Where an instance with a topology could go, its cells there are told by their numbers."""
     snapshot = clouds.facts_of(clouds.numa_doubles())

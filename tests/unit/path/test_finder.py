@@ -100,6 +100,7 @@ def test_interleavings(made: clouds.Document, seed: int) -> None:
     rng = random.Random(seed)
     used, cell_used = start.used(), start.cell_used()
     members = state.in_groups(start)
+    there = {(v, int(h)) for v, h in enumerate(start.host_of)}
     confirmed: set[int] = set()
     flying: set[int] = set()
 
@@ -118,6 +119,11 @@ def test_interleavings(made: clouds.Document, seed: int) -> None:
             if hop.v in group.members:
                 members[k, h] += sign
                 assert sign < 0 or members[k, h] <= group.limit
+        if sign > 0:
+            assert not any((u, h) in there for u in start.conflicts.of(hop.v).tolist())
+            there.add((hop.v, h))
+        else:
+            there.remove((hop.v, h))
 
     while len(confirmed) < len(found):
         ready = [

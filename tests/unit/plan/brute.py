@@ -82,7 +82,18 @@ def broken(cloud: facts.Cloud, placement: Placement) -> list[str]:
         for limit in facts.charges(cloud, name, place):
             if limit not in here and load[limit] > facts.capacity(cloud, limit):
                 found.append(f"{name} at {limit}: {load[limit]}")
+        for one, other in cloud.document.get("conflicts", ()):
+            if name in (one, other) and place.host in _hosts(cloud, placement, one, other, name):
+                found.append(f"{one} meets {other}")
     return found
+
+
+def _hosts(cloud: facts.Cloud, placement: Placement, one: str, other: str, name: str) -> set[str]:
+    """Where that of two instances is, or is on its way to, that is not ``name``."""
+    rest = other if name == one else one
+    if rest not in placement:
+        return set()
+    return {placement[rest].host, *cloud.also_at.get(rest, ())}
 
 
 def placements(cloud: facts.Cloud, moves: int) -> Iterator[Placement]:

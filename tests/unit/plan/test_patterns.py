@@ -57,6 +57,11 @@ def slots(placement: state.PlacementState) -> int:
     return round(parts["free_cores"] - parts["fragment_cores"]) // clouds.CORES
 
 
+def free(placement: state.PlacementState) -> float:
+    """Free cores."""
+    return {part.name: part.value for part in GOAL.evaluate(placement).parts}["free_cores"]
+
+
 @hypothesis.settings(max_examples=150)
 @hypothesis.given(plain_clouds(), st.integers(1, 4))
 def test_bound_and_placement(made: clouds.Document, moves: int) -> None:
@@ -70,8 +75,7 @@ def test_bound_and_placement(made: clouds.Document, moves: int) -> None:
     found = patterns.place(start, market, most, moves, meter)
     target = int(most.slots + patterns.EXACT)
     cloud = brute.read(clouds.as_bytes(made))
-    free = {part.name: part.value for part in GOAL.evaluate(start).parts}["free_cores"]
-    best = round(free * (1 - brute.best(cloud, moves, clouds.CORES))) // clouds.CORES
+    best = round(free(start) * (1 - brute.best(cloud, moves, clouds.CORES))) // clouds.CORES
     assert best <= slots(start) + target
     if found is not None:
         assert slots(found) == slots(start) + target == best
@@ -226,8 +230,8 @@ def test_nothing_arrives_on_what_is_overfull() -> None:
         ],
     )
     start = clouds.state_of(made)
-    assert patterns._sound(start, start)
-    assert not patterns._sound(start, start.moved(1, 0, (1,)).moved(0, 1, (0,)))
+    assert patterns.sound(start, start)
+    assert not patterns.sound(start, start.moved(1, 0, (1,)).moved(0, 1, (0,)))
 
 
 def test_thousands_of_kinds() -> None:

@@ -205,6 +205,21 @@ def test_anti_affinity_counts_what_is_on_its_way():
     sim.live_migrate("w", "id-b", "id-a", (1,))
 
 
+def test_conflicts_count_what_is_on_its_way():
+    """Two instances in conflict cannot be on their way to one host, nor meet there."""
+    sim = cloud.SimCloud(
+        clouds.three_hosts(
+            clouds.instance("v", "a", 1), clouds.instance("w", "b", 1), conflicts=(("w", "v"),)
+        )
+    )
+    sim.live_migrate("v", "id-a", "id-c", (0,))
+    assert refusal(sim, "w", "id-b", "id-c", (1,)).code == "conflicts"
+    # Nor may it go where the other has not left yet.
+    assert refusal(sim, "w", "id-b", "id-a", (1,)).code == "conflicts"
+    sim.advance(10.0)
+    sim.live_migrate("w", "id-b", "id-a", (1,))
+
+
 def test_affinity_does_not_split():
     """A member may not leave the others, but may join them."""
     group = facts.ServerGroup("g", "affinity", ("v", "w"))
