@@ -181,49 +181,60 @@ def place(
     limit: int,
     meter: solver.Meter,
 ) -> state.PlacementState | None:
-    """Return a placement that wins as many slots as the bound allows, None if none was found."""
+    """Return the placement found that wins most slots, None if none was found.
+
+    It is looked for until one wins as many as the bound allows.
+    """
     target = most.whole()
     market.price(most.price, most.per_move)
     budget = dataclasses.replace(meter.budget, work=min(WORK, meter.work_left()))
     mine = solver.Meter(budget, meter.seed, meter.watch)
     tried: set[tuple[float, int]] = set()
     parts = MOST_PARTS
-    found = None
+    found, most_won = None, 0
     for slack, at_once in WINDOWS:
         window = min(slack, most.slots - target) + EXACT, at_once
-        if found is not None or parts <= 0 or mine.spent():
+        if most_won == target or parts <= 0 or mine.spent():
             break
         if window not in tried:
             tried.add(window)
             model = _Window(start, market, window, parts, mine)
             parts -= model.parts
-            found = _solve(model, limit, target, mine)
+            reached, won = _solve(model, limit, target, mine)
+            if won > most_won:
+                found, most_won = reached, won
     meter.work += mine.work
     return found
 
 
 def _solve(
     model: "_Window", limit: int, target: int, meter: solver.Meter
-) -> state.PlacementState | None:
-    """Look for a placement that wins ``target`` slots with the exchanges of a window."""
+) -> tuple[state.PlacementState | None, int]:
+    """Look for a placement that wins ``target`` slots with the exchanges of a window.
+
+    Return the best one and the slots it wins; None and 0 if none was found.
+    """
     if not model.complete:
-        return None
+        return None, 0
     # A placement that must win so much is found later than one that shall win as much as it can.
     model.program.add(model.won <= target)
     model.program.add(model.moves <= limit)
     model.program.maximize(model.won)
     answer = solver.solve(model.program, meter)
-    if not answer.found or round(answer.solver.objective_value) < target:
-        return None
+    if not answer.found:
+        return None, 0
+    won = round(answer.solver.objective_value)
     reached = model.placement(answer.solver)
-    if reached is not None and meter.budget.left_s() > TIDY_S:
+    if reached is None:
+        return None, 0
+    if won == target and meter.budget.left_s() > TIDY_S:
         model.hint(answer.solver)
         model.program.add(model.won >= target)
         model.program.minimize(model.moves)
         answer = solver.solve(model.program, meter, TIDY_WORK)
         fewer = model.placement(answer.solver) if answer.found else None
         reached = fewer if fewer is not None else reached
-    return reached
+    return reached, won
 
 
 class _Window:
