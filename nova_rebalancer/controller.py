@@ -105,17 +105,12 @@ def run(
         If the goal or the planner does not load, or the scope or a rule's setting names what is
         not there.
     """
-    planner = _plugin("nova_rebalancer.planners", options.planner)
+    planner = plugin("nova_rebalancer.planners", options.planner)
     cost = memory.Memory(options.migration_rate_mibps)
     settings = options.settings(snapshot)
     part = scope.parse(options.scope).narrow(snapshot)
     start = state.build(part, settings)
-
-    def of(name: str) -> objectives.Goal:
-        made: objectives.Goal = _plugin("nova_rebalancer.goals", name)(part, start, options.goals())
-        return made
-
-    goal = combined.make(options.goal, of, start)
+    goal = goal_of(part, start, options)
     began = time.monotonic()
     time_s = float("inf") if options.time_limit_s is None else options.time_limit_s
     limits = path_base.Limits(
@@ -160,6 +155,38 @@ def run(
         dataclasses.asdict(options),
         time.monotonic() - began,
     )
+
+
+def goal_of(
+    snapshot: cloud.Snapshot, start: state.PlacementState, options: Options
+) -> objectives.Goal:
+    """Return the goal of ``options`` for one cloud, whose arrays are ``start``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such goal, or the options do not fit the cloud.
+    """
+
+    def of(name: str) -> objectives.Goal:
+        made: objectives.Goal = plugin("nova_rebalancer.goals", name)(
+            snapshot, start, options.goals()
+        )
+        return made
+
+    return combined.make(options.goal, of, start)
+
+
+def value_again(
+    before: objectives.Goal, now: objectives.Goal, start: state.PlacementState
+) -> float:
+    """Return the value of ``now``, made for another snapshot of the cloud, as ``before`` counts.
+
+    Several goals together are counted relative to what each was before.
+    """
+    if isinstance(before, combined.Combined) and isinstance(now, combined.Combined):
+        return before.combine({goal.name: goal.evaluate(start).value for goal in now.members()})
+    return now.evaluate(start).value
 
 
 def _parting(start: state.PlacementState, reached: path.MigrationPath) -> Iterator[tuple[int, int]]:
@@ -224,7 +251,7 @@ def _status(status: str, after: float, bound: float | None, found: path.Migratio
     return status
 
 
-def _plugin(group: str, name: str) -> Any:
+def plugin(group: str, name: str) -> Any:
     """Load a plug-in; one that does not load is an error, never skipped."""
 
     def missing(_: Any) -> None:

@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
     from nova_rebalancer.cmd import stage
     from nova_rebalancer.cmd import watching
     from nova_rebalancer.execute import executor
+    from nova_rebalancer.model.objectives import base as objectives
     from nova_rebalancer.store import records
 
 LOG = logging.getLogger(__name__)
@@ -84,13 +85,15 @@ class Apply(outcome.Command):
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         """Carry the plan out; return the exit code."""
         # Here, because `--help` must not wait for what only a run needs.
+        from nova_rebalancer import controller
         from nova_rebalancer.cmd import settings
         from nova_rebalancer.cmd import stage
+        from nova_rebalancer.cmd import watching
         from nova_rebalancer.store import owner
 
         name = parsed_args.plan
         plan = stage.read_plan(name)
-        goal = stage.goal(plan, name)
+        made = stage.goal(plan, name)
         rules = stage.settings(plan, name)
         expired = _expired(plan["expires_at"], name)
         if parsed_args.demo:
@@ -124,7 +127,8 @@ class Apply(outcome.Command):
                 now=place.cloud.now(),
                 entries=stage.entries(plan["migrations"], place.facts),
             )
-        view = self._view(place, plan, goal, run)
+        start, goal = made(place.facts)
+        view = self._view(place, watching.Rate(start, goal, stage.cells(plan["migrations"])), run)
         replan = None
         if not parsed_args.no_replan and not place.simulated:
             replan = _replanner(place, plan)
@@ -146,7 +150,12 @@ class Apply(outcome.Command):
             view.say(f"nothing more is started: {expired}")
         with contextlib.closing(view), _interruptible(work, view, place.wake):
             end = work.carry_out()
-        return self._conclude(place, run, me, end, goal, work.stopped)
+
+        def again() -> float:
+            fresh, now = made(place.fresh()[0])
+            return controller.value_again(goal, now, fresh)
+
+        return self._conclude(place, run, me, end, (goal, again), work.stopped)
 
     def _speed(self, plan: dict[str, Any], given: float | None) -> float | None:
         """How fast the demo cloud's time passes; None where nobody watches."""
@@ -187,13 +196,10 @@ class Apply(outcome.Command):
         return run
 
     def _view(
-        self, place: "stage.Stage", plan: dict[str, Any], goal: Any, run: "records.Run"
+        self, place: "stage.Stage", rate: "watching.Rate", run: "records.Run"
     ) -> "watching.Lines":
-        from nova_rebalancer.cmd import stage
         from nova_rebalancer.cmd import watching
-        from nova_rebalancer.model import state
 
-        rate = watching.Rate(state.build(place.facts), goal, stage.cells(plan["migrations"]))
         self._before = rate.value
         kind = watching.Live if self.app.stderr.isatty() else watching.Lines
         return kind(self.app.stderr, place.facts, place.book.entries(run.id), rate)
@@ -214,13 +220,15 @@ class Apply(outcome.Command):
         run: "records.Run",
         me: str,
         end: str,
-        goal: Any,
+        goal: "tuple[objectives.Goal, Callable[[], float]]",
         cause: str | None,
     ) -> int:
-        """Look whether it was worth it, close the run, and say what became of it."""
+        """Look whether it was worth it, close the run, and say what became of it.
+
+        ``goal`` is the plan's, with what tells its value in the cloud as it is now.
+        """
         from nova_rebalancer.cmd import watching
         from nova_rebalancer.execute import states
-        from nova_rebalancer.model import state
 
         counts = place.book.counts(run.id)
         total = sum(counts.values())
@@ -228,7 +236,7 @@ class Apply(outcome.Command):
         after = None
         if end != states.OPEN:
             try:
-                after = goal.evaluate(state.build(place.fresh()[0])).value
+                after = goal[1]()
             except (exceptions.RebalancerError, KeyboardInterrupt) as error:
                 LOG.warning("what was gained cannot be told: %s", error or "interrupted")
             if end == states.PARTLY:
@@ -240,7 +248,7 @@ class Apply(outcome.Command):
         parts += [f"{counts[one]} {word}" for one, word in words.items() if counts.get(one)]
         parts += [f"{left} not started"] if left else []
         if after is not None:
-            parts.append(f"{watching.rate_name(goal)} {self._before:.4f} -> {after:.4f}")
+            parts.append(f"{watching.rate_name(goal[0])} {self._before:.4f} -> {after:.4f}")
         if not place.simulated:
             parts.append(f"run {run.id}")
         else:

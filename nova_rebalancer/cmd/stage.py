@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
     from nova_rebalancer.execute import base
     from nova_rebalancer.execute import executor
     from nova_rebalancer.model import cloud
+    from nova_rebalancer.model import state
     from nova_rebalancer.model.constraints import base as rules
     from nova_rebalancer.model.objectives import base as objectives
     from nova_rebalancer.store import journal
@@ -81,13 +82,37 @@ def read_plan(name: str) -> dict[str, Any]:
     return typing.cast(dict[str, Any], plan)
 
 
-def goal(plan: Mapping[str, Any], name: str) -> "objectives.Goal":
-    """Return the plan's goal."""
-    from nova_rebalancer.model.objectives import fragmentation
+def goal(
+    plan: Mapping[str, Any], name: str
+) -> "Callable[[cloud.Snapshot], tuple[state.PlacementState, objectives.Goal]]":
+    """Return what makes the plan's goal for a snapshot of its cloud, with the arrays of that.
 
-    if plan["goal"] != fragmentation.Fragmentation.name:
-        raise exceptions.InputError(f'{name}: goal: "{plan["goal"]}" is not known')
-    return fragmentation.Fragmentation(plan["options"]["fragment_cores"])
+    Raises
+    ------
+    InputError
+        If the goal, or an option of the plan, is not known.
+    """
+    from nova_rebalancer import controller
+    from nova_rebalancer.model import state
+    from nova_rebalancer.model.objectives import combined
+
+    given = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in plan["options"].items()
+    }
+    try:
+        options = controller.Options(**{**given, "goal": plan["goal"]})
+        for wish in combined.parse(plan["goal"]):
+            for _, known in wish.parts:
+                controller.plugin("nova_rebalancer.goals", known)
+    except (TypeError, exceptions.UsageError) as error:
+        raise exceptions.InputError(f"{name}: goal: {error}") from None
+
+    def made(facts: "cloud.Snapshot") -> "tuple[state.PlacementState, objectives.Goal]":
+        start = state.build(facts)
+        return start, controller.goal_of(facts, start, options)
+
+    return made
 
 
 def settings(plan: Mapping[str, Any], name: str) -> "rules.Settings":

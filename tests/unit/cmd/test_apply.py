@@ -169,7 +169,7 @@ def test_plans_of_snapshots(plan, tmp_path, options):
         ({"snapshot_sha256": "0" * 64}, f"{'0' * 64}, the demo cloud's is [0-9a-f]{{64}}$"),
         ({"migrations": 3}, "migrations: "),
         ({"format": "nova-rebalancer-plan/2"}, "format: "),
-        ({"goal": "energy"}, '"energy" is not known'),
+        ({"goal": "energy"}, 'goals: no "energy"'),
     ],
 )
 def test_refuses_plans(plan, tmp_path, changes, text):

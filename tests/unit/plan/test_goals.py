@@ -68,13 +68,7 @@ def goal_of(
     snapshot: cloud.Snapshot, start: state.PlacementState, options: controller.Options
 ) -> objectives.Goal:
     """The goal that ``options`` name."""
-    return combined.make(
-        options.goal,
-        lambda name: controller._plugin("nova_rebalancer.goals", name)(
-            snapshot, start, options.goals()
-        ),
-        start,
-    )
+    return controller.goal_of(snapshot, start, options)
 
 
 def value(
