@@ -2,12 +2,20 @@
 """``nova-rebalance explain``: where an instance could go, and what keeps it from elsewhere."""
 
 import argparse
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import logging
+import typing
 from typing import Any
 
+from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import outcome
 from nova_rebalancer.cmd import rules
+
+if typing.TYPE_CHECKING:
+    from nova_rebalancer.model import alternatives
+    from nova_rebalancer.model import cloud
 
 LOG = logging.getLogger(__name__)
 
@@ -20,10 +28,15 @@ class Explain(outcome.Lister):
     Every rule that forbids a host is listed: those that hold whatever else is there, and what is
     full, taken or unknown just now. What keeps the instance where it is altogether is said first,
     on stderr, and by -f json in "not_migratable" of each row.
+
+    With --plan it is said why the plan moves the instance, or why not, and for every host what the
+    goal would be with the instance there and everything else where the plan leads. The rules are
+    then judged as the plan kept them.
     """
 
     _epilog = (
-        "Example: nova-rebalance explain --snapshot cloud.json.gz --instance web-3. "
+        "Examples: nova-rebalance explain --snapshot cloud.json.gz --instance web-3; "
+        "nova-rebalance explain --snapshot cloud.json.gz --plan plan.json --instance web-3. "
         "Exit codes: 0 it may go to some host, 3 it may go nowhere, 1 error, 2 usage."
     )
 
@@ -39,6 +52,9 @@ class Explain(outcome.Lister):
             required=True,
             help="its id, or its name if only one is called so",
         )
+        parser.add_argument(
+            "--plan", metavar="FILE", help="a plan made from this snapshot: explain its choice"
+        )
         rules.add_options(parser)
         return parser
 
@@ -52,9 +68,14 @@ class Explain(outcome.Lister):
         from nova_rebalancer.model import explanation
 
         conf = settings.load(self.app_args.config_file)
-        snapshot, _ = document.load(parsed_args.snapshot)
-        options = controller.Options(**settings.rules(conf, parsed_args))
+        snapshot, sha256 = document.load(parsed_args.snapshot)
         instance = explanation.find(snapshot, parsed_args.instance)
+        if parsed_args.plan is None:
+            options = controller.Options(**settings.rules(conf, parsed_args))
+            there: list[alternatives.Alternative] = []
+        else:
+            plan, options = _plan(parsed_args.plan, sha256)
+            there = _alternatives(snapshot, options, plan, instance.id)
         found = explanation.Explainer(snapshot, options.settings(snapshot)).of(instance)
         # Names may hold line breaks.
         name = " ".join((found.instance.name or found.instance.id).split())
@@ -70,6 +91,9 @@ class Explain(outcome.Lister):
                 LOG.warning(
                     "the snapshot lacks %s (%s): no plan is made of it", lack.what, lack.reason
                 )
+        if parsed_args.plan is not None:
+            for text in _choice(plan, instance.id, there):
+                print(text, file=self.app.stderr)
         stays = found.stays
         if stays or not any(verdict.possible for verdict in found.verdicts):
             self.exit_code = 3
@@ -87,7 +111,66 @@ class Explain(outcome.Lister):
             )
             for verdict in found.verdicts
         ]
+        if there:
+            columns = (*columns, "planned", "value_there")
+            rows = [
+                (*row, one.chosen, None if one.value is None else round(one.value, 6))
+                for row, one in zip(rows, there, strict=True)
+            ]
         if parsed_args.formatter in ("json", "yaml"):
-            columns = (*COLUMNS, "instance", "not_migratable")
+            columns = (*columns, "instance", "not_migratable")
             rows = [(*row, found.instance.id, why_not) for row in rows]
         return columns, rows
+
+
+def _plan(name: str, sha256: str) -> tuple[dict[str, Any], Any]:
+    """Read a plan made from the snapshot with this checksum, and its options."""
+    from nova_rebalancer.cmd import stage
+
+    plan = stage.read_plan(name)
+    if plan["snapshot_sha256"] != sha256:
+        raise exceptions.InputError(f"{name}: it was made from another snapshot")
+    return plan, stage.options(plan, name)
+
+
+def _alternatives(
+    snapshot: "cloud.Snapshot", options: Any, plan: Mapping[str, Any], instance: str
+) -> "list[alternatives.Alternative]":
+    from nova_rebalancer import controller
+    from nova_rebalancer.model import alternatives
+    from nova_rebalancer.model import scope
+    from nova_rebalancer.model import state
+
+    part = scope.parse(options.scope).narrow(snapshot)
+    start = state.build(part, options.settings(snapshot))
+    goal = controller.goal_of(part, start, options)
+    after = alternatives.planned(start, plan["migrations"])
+    return alternatives.of(after, goal, start.instances.index(instance))
+
+
+def _choice(
+    plan: Mapping[str, Any], instance: str, there: "Sequence[alternatives.Alternative]"
+) -> Iterator[str]:
+    """Say what the plan does with the instance, and why."""
+    moves = [one for one in plan["migrations"] if one["instance"] == instance]
+    for one in moves:
+        waits = f" after {', '.join(one['depends_on'])}" if one["depends_on"] else ""
+        what = "to make room for others" if one["role"] == "bypass" else one["reason"]["text"]
+        yield f"the plan moves it: {one['id']} {one['source']} -> {one['dest']}{waits}: {what}"
+    for key in ("unreachable", "excluded"):
+        for one in plan[key]:
+            if one["instance"] == instance:
+                yield f"the plan does not move it ({key}): {one['reason']['text']}"
+    if not moves:
+        yield "the plan leaves it where it is"
+    values = {one.host: one.value for one in there if one.value is not None}
+    (now,) = [one.value for one in there if one.chosen]
+    best = min(values, key=lambda host: values[host], default=None)
+    if best is None or now is None:
+        return
+    name = plan["objective"]["name"]
+    if values[best] >= now - 1e-9:
+        yield f"{name} is {now:.6g} then; with it on any other host it would be no lower"
+        return
+    used = f"{len(plan['migrations'])} of {plan['max_migrations']} migrations are used"
+    yield f"{name} is {now:.6g} then; with it on {best} it would be {values[best]:.6g} ({used})"

@@ -17,6 +17,7 @@ from typing import TextIO
 from nova_rebalancer import exceptions
 
 if typing.TYPE_CHECKING:
+    from nova_rebalancer import controller
     from nova_rebalancer.execute import base
     from nova_rebalancer.execute import executor
     from nova_rebalancer.model import cloud
@@ -82,6 +83,30 @@ def read_plan(name: str) -> dict[str, Any]:
     return typing.cast(dict[str, Any], plan)
 
 
+def options(plan: Mapping[str, Any], name: str) -> "controller.Options":
+    """Return what the plan was made with.
+
+    Raises
+    ------
+    InputError
+        If its goal, or an option, is not known.
+    """
+    from nova_rebalancer import controller
+    from nova_rebalancer.model.objectives import combined
+
+    given = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in plan["options"].items()
+    }
+    try:
+        for wish in combined.parse(plan["goal"]):
+            for _, known in wish.parts:
+                controller.plugin("nova_rebalancer.goals", known)
+        return controller.Options(**{**given, "goal": plan["goal"]})
+    except (TypeError, exceptions.UsageError) as error:
+        raise exceptions.InputError(f"{name}: goal: {error}") from None
+
+
 def goal(
     plan: Mapping[str, Any], name: str
 ) -> "Callable[[cloud.Snapshot], tuple[state.PlacementState, objectives.Goal]]":
@@ -94,23 +119,12 @@ def goal(
     """
     from nova_rebalancer import controller
     from nova_rebalancer.model import state
-    from nova_rebalancer.model.objectives import combined
 
-    given = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in plan["options"].items()
-    }
-    try:
-        options = controller.Options(**{**given, "goal": plan["goal"]})
-        for wish in combined.parse(plan["goal"]):
-            for _, known in wish.parts:
-                controller.plugin("nova_rebalancer.goals", known)
-    except (TypeError, exceptions.UsageError) as error:
-        raise exceptions.InputError(f"{name}: goal: {error}") from None
+    chosen = options(plan, name)
 
     def made(facts: "cloud.Snapshot") -> "tuple[state.PlacementState, objectives.Goal]":
         start = state.build(facts)
-        return start, controller.goal_of(facts, start, options)
+        return start, controller.goal_of(facts, start, chosen)
 
     return made
 

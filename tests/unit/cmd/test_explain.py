@@ -203,3 +203,53 @@ def test_no_snapshot(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(arguments) == 1
     err = capsys.readouterr().err
     assert "/nowhere/cloud.json" in err and err.count("\n") == 1
+
+
+@pytest.fixture
+def planned(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A plan for ``clouds.three_hosts`` with a locked instance: j goes from a to b."""
+    made = clouds.three_hosts()
+    made["instances"].append(clouds.instance("stuck", "c", 1, locked=True))
+    snapshot, plan = tmp_path / "three.json", tmp_path / "plan.json"
+    snapshot.write_bytes(clouds.as_bytes(made))
+    arguments = ["plan", "--snapshot", str(snapshot), "--output", str(plan), "-f", "json"]
+    assert main.main([*arguments, "--fragment-cores", "4"]) == 0
+    capsys.readouterr()
+    return str(plan)
+
+
+def of_plan(plan: str, instance: str, capsys: pytest.CaptureFixture[str], *more: str):
+    """What explain says of an instance and the plan; exit code, stdout and stderr."""
+    snapshot = str(pathlib.Path(plan).with_name("three.json"))
+    arguments = ["explain", "--snapshot", snapshot, "--plan", plan, "--instance", instance]
+    code = main.main([*arguments, *more])
+    return (code, *capsys.readouterr())
+
+
+def test_why_a_plan_moves(planned, capsys):
+    """The migration and its reason are told, and what the goal would be on every host."""
+    plan = json.loads(pathlib.Path(planned).read_text())
+    (move,) = plan["migrations"]
+    answer = of_plan(planned, move["instance"], capsys, "-f", "json")
+    assert f"the plan moves it: {move['id']} {move['source']} -> {move['dest']}" in answer[2]
+    assert move["reason"]["text"] in answer[2]
+    found = rows(answer)
+    assert [host for host, row in found.items() if row["planned"]] == [move["dest"]]
+    values = {host: row["value_there"] for host, row in found.items()}
+    assert values[move["dest"]] == pytest.approx(plan["objective"]["after"], abs=1e-6)
+    assert values[move["source"]] == pytest.approx(plan["objective"]["before"], abs=1e-6)
+
+
+def test_why_a_plan_does_not_move(planned, capsys):
+    """What keeps an instance out of the plan is told, or that it is well where it is."""
+    assert "the plan does not move it (excluded): " in of_plan(planned, "stuck", capsys)[2]
+    told = of_plan(planned, "i", capsys)[2]
+    assert "the plan leaves it where it is" in told
+    assert "on any other host it would be no lower" in told
+
+
+def test_plan_of_another_snapshot(planned, explain):
+    """A plan that was not made from the snapshot explains nothing."""
+    code, _, told = explain("i-web", "--plan", planned)
+    assert code == 1
+    assert "it was made from another snapshot" in told
