@@ -205,3 +205,45 @@ def test_numbers_too_large_for_the_solver() -> None:
     check(made, clouds.state_of(made), found, 2)
     cloud = brute.read(clouds.as_bytes(made))
     assert found.bound <= brute.best(cloud, 2, clouds.CORES) + 1e-9
+
+
+@hypothesis.settings(max_examples=40)
+@hypothesis.given(clouds.snapshots(3, 5), st.integers(0, 3))
+def test_more_migrations_are_never_worse(made: clouds.Document, moves: int) -> None:
+    """The proven optimum falls, or stays, as the limit grows."""
+    found = [planned(mip.plan, made, limit, work=None) for limit in (moves, moves + 1)]
+    assert [one.status for one in found] == [target.OPTIMAL] * 2
+    assert found[1].value.value <= found[0].value.value + target.TOLERANCE
+
+
+def renamed(made: clouds.Document, seed: int) -> clouds.Document:
+    """The cloud with other names for hosts and instances, each in another order."""
+    rng = np.random.default_rng(seed)
+    entries = [*made["hosts"], *made["instances"]]
+    names = {
+        entry["id"]: f"n{number}"
+        for entry, number in zip(entries, rng.permutation(len(entries)).tolist(), strict=True)
+    }
+
+    def changed(value):
+        if isinstance(value, dict):
+            return {key: changed(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [changed(part) for part in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    new = changed(made)
+    for key in ("hosts", "instances"):
+        new[key] = [new[key][k] for k in rng.permutation(len(new[key])).tolist()]
+    return new
+
+
+@hypothesis.settings(max_examples=40)
+@hypothesis.given(clouds.snapshots(3, 5), st.integers(0, 3), st.integers(0, 2**32))
+def test_names_do_not_matter(made: clouds.Document, moves: int, seed: int) -> None:
+    """Other names and another order of hosts and instances lead to the same optimum."""
+    found = planned(mip.plan, made, moves, work=None)
+    other = planned(mip.plan, renamed(made, seed), moves, work=None)
+    assert other.status == found.status == target.OPTIMAL
+    assert other.value.value == pytest.approx(found.value.value, abs=1e-12)
+    assert other.bound == pytest.approx(found.bound, abs=1e-9)
