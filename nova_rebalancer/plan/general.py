@@ -27,13 +27,13 @@ from nova_rebalancer.plan import solver
 from nova_rebalancer.plan import steps
 from nova_rebalancer.plan import terms
 
-WINDOW = 3000
+WINDOW = 20_000
 """Hosts to enter, over all kinds, in the model of the moves that are worth a look."""
 
 SHARE = 0.5
 """Of the time that is left, for the bound, and then for that model."""
 
-WORK = 0.5
+WORK = 3.0
 """Solver work for that model at most; neighbourhoods do better after that."""
 
 

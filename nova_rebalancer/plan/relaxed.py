@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The linear relaxation of a goal that is a formula: a bound, and which moves are worth a look.
 
-How many instances of each kind leave each host, and how many enter each, may be fractions; NUMA
-cells and groups are left out.  Curves are replaced by what is convex below them.  Columns for
+How many instances of each kind leave each place, and how many enter each, may be fractions; groups
+are left out.  Curves are replaced by what is convex below them.  Columns for
 entering are added when their prices call for them (column generation), so that thousands of kinds
 on hundreds of hosts need no model of all pairs.
 
@@ -22,6 +22,7 @@ import numpy as np
 from ortools.linear_solver import pywraplp
 
 from nova_rebalancer.model import arrays
+from nova_rebalancer.model import ledger
 from nova_rebalancer.model import state
 from nova_rebalancer.model.objectives import formula
 from nova_rebalancer.model.objectives import separable
@@ -98,7 +99,9 @@ class _Master:
             for (h, _), here in kind.at.items():
                 self._count[k, h] += len(here)
         self._examples = examples
-        self._columns: dict[tuple[int, int], pywraplp.Variable] = {}
+        self._columns: dict[tuple[int, kinds.Place], pywraplp.Variable] = {}
+        self._guest = start.guest[examples]
+        self._ways = self._all_ways()
         self._constant = goal.formula.value(start.host_of)
         self._add_rows()
         self._terms = [
@@ -130,22 +133,58 @@ class _Master:
                     # What is overfull may stay so.
                     self._capacity[row, r] = self.row(-free, max(0, int(left[row, r])))
 
+        self._add_cells()
+
+    def _add_cells(self) -> None:
+        """Capacity of the NUMA cells, for what is asked of cells and counted by them."""
+        start = self._start
+        left = start.cell_capacity - start.cell_used()
+        asked = np.nonzero(self._guest.any(axis=(0, 1)))[0]
+        self._cells: dict[tuple[int, int, int], pywraplp.Constraint] = {}
+        for h in range(len(start.hosts)):
+            for n in range(int(start.cells[h])):
+                for r in asked.tolist():
+                    if start.cell_capacity[h, n, r] < state.UNLIMITED:
+                        row = self.row(-self._free, max(0, int(left[h, n, r])))
+                        self._cells[h, n, r] = row
+
+    def _all_ways(self) -> dict[tuple[int, bool, int], list[tuple[int, ...]]]:
+        """Return the cells that guests can come to, by their number, likeness and the host's."""
+        found = {}
+        start = self._start
+        for kind in self._kinds:
+            guests = int(start.guests_of[kind.example])
+            for cells in np.unique(start.cells).tolist():
+                ways = ledger.choices(guests, cells)
+                if kind.alike:
+                    ways = [way for way in ways if tuple(sorted(way)) == way]
+                found[guests, kind.alike, cells] = ways
+        return found
+
+    def _charge(self, column: pywraplp.Variable, k: int, place: kinds.Place, sign: int) -> None:
+        """Put one instance of kind ``k`` that enters (1) or leaves (-1) into the rows."""
+        h, cells = place
+        self._balance[k].SetCoefficient(column, sign)
+        for r in np.nonzero(self._demand[k])[0].tolist():
+            row = int(self._start.row_of[h, r])
+            if row != state.NOWHERE:
+                self._capacity[row, r].SetCoefficient(column, sign * int(self._demand[k, r]))
+        for g, n in enumerate(cells):
+            for r in np.nonzero(self._guest[k, g])[0].tolist():
+                if (h, n, r) in self._cells:
+                    self._cells[h, n, r].SetCoefficient(column, sign * int(self._guest[k, g, r]))
+
     def _add_leaving(self) -> None:
-        self._leave: dict[tuple[int, int], pywraplp.Variable] = {}
-        formula_ = self._goal.formula
-        for k, h in zip(*(part.tolist() for part in np.nonzero(self._count)), strict=True):
-            count = int(self._count[k, h])
-            stay = -float(formula_.stay[self._examples[k]])
-            column = self.column(min(count, self._limit), stay)
-            self._leave[k, h] = column
-            self._balance[k].SetCoefficient(column, -1)
-            self._moves.SetCoefficient(column, 1)
-            for r in np.nonzero(self._demand[k])[0].tolist():
-                row = int(self._start.row_of[h, r])
-                if row != state.NOWHERE:
-                    self._capacity[row, r].SetCoefficient(column, -int(self._demand[k, r]))
-            for rows in self._terms:
-                rows.leave(k, h, column, count)
+        self._leave: dict[tuple[int, kinds.Place], pywraplp.Variable] = {}
+        for k, kind in enumerate(self._kinds):
+            stay = -float(self._goal.formula.stay[kind.example])
+            for place, here in kind.at.items():
+                column = self.column(min(len(here), self._limit), stay)
+                self._leave[k, place] = column
+                self._charge(column, k, place, -1)
+                self._moves.SetCoefficient(column, 1)
+                for rows in self._terms:
+                    rows.leave(k, place[0], column, len(here))
 
     def _add_needs(self) -> None:
         """Keep what must stay on; a goal that needs it has one term, of what is active."""
@@ -169,24 +208,24 @@ class _Master:
                 self._program.SetTimeLimit(max(1, round(1000 * self._meter.budget.left_s())))
             if self._program.Solve() != pywraplp.Solver.OPTIMAL:
                 break
-            enter = self._prices()
+            enter, ways = self._prices()
             least = min(0.0, float(enter.min(initial=0.0)))
             value = self._constant + self._cost.Value() + self._limit * least
             if best is None or value > best.value:
                 parts = (_amounts(self._leave), _amounts(self._columns))
                 best = Bound(value, self._leaving(), enter, *parts)
-            if least > -CLOSE * max(1.0, abs(self._constant)) or not self._grow(enter):
+            if least > -CLOSE * max(1.0, abs(self._constant)) or not self._grow(enter, ways):
                 break
         return best
 
     def _leaving(self) -> arrays.Floats:
         found = np.full(self._count.shape, np.inf)
-        for (k, h), column in self._leave.items():
-            found[k, h] = column.reduced_cost()
+        for (k, (h, _)), column in self._leave.items():
+            found[k, h] = min(found[k, h], column.reduced_cost())
         return found
 
-    def _prices(self) -> arrays.Floats:
-        """Reduced cost of entering, (K, H)."""
+    def _prices(self) -> tuple[arrays.Floats, arrays.Ints]:
+        """Reduced cost of entering, and on which of the ways it is that, (K, H) each."""
         start = self._start
         found = np.zeros(self._count.shape)
         found -= np.array([row.dual_value() for row in self._balance])[:, None]
@@ -199,9 +238,35 @@ class _Master:
         for rows in self._terms:
             found += rows.entering()
         found[~self._allowed] = np.inf
-        return found
+        cells, ways = self._cell_prices()
+        return found + cells, ways
 
-    def _grow(self, enter: arrays.Floats) -> bool:
+    def _cell_prices(self) -> tuple[arrays.Floats, arrays.Ints]:
+        """Return what the cheapest cells of each host cost, and which way that is, (K, H)."""
+        start = self._start
+        duals = np.zeros(start.cell_capacity.shape)
+        for key, row in self._cells.items():
+            duals[key] = -row.dual_value()
+        price = np.zeros(self._count.shape)
+        which = np.zeros(self._count.shape, dtype=np.int64)
+        guests = start.guests_of[self._examples]
+        alike = np.array([kind.alike for kind in self._kinds], dtype=bool)
+        for (count, like, size), ways in self._ways.items():
+            mine = np.nonzero((guests == count) & (alike == like))[0]
+            hosts = np.nonzero(start.cells == size)[0]
+            if not count or not mine.size or not hosts.size:
+                continue
+            if not ways:
+                price[np.ix_(mine, hosts)] = np.inf
+                continue
+            # (K, G, H, N): what each guest cell costs on each host cell.
+            each = np.einsum("kgr,hnr->kghn", self._guest[mine, :count], duals[hosts][:, :size])
+            sums = np.stack([sum(each[:, g, :, n] for g, n in enumerate(way)) for way in ways])
+            price[np.ix_(mine, hosts)] = sums.min(axis=0)
+            which[np.ix_(mine, hosts)] = sums.argmin(axis=0)
+        return price, which
+
+    def _grow(self, enter: arrays.Floats, ways: arrays.Ints) -> bool:
         """Add the columns with the best prices; whether any is new."""
         some = min(AT_ONCE, enter.shape[1])
         hosts = np.argpartition(enter, some - 1, axis=1)[:, :some]
@@ -213,31 +278,38 @@ class _Master:
         for j in order.tolist():
             if price[j] >= -CLOSE:
                 break
-            key = int(k[j]), int(h[j])
+            mine, there = int(k[j]), int(h[j])
+            cells = self._cells_of(mine, there, int(ways[mine, there]))
+            key = mine, (there, cells)
             if key not in self._columns:
                 self._columns[key] = self._enter(*key)
                 new = True
         return new
 
-    def _enter(self, k: int, h: int) -> pywraplp.Variable:
-        cost = sum(rows.first(k, h) for rows in self._terms)
+    def _cells_of(self, k: int, h: int, way: int) -> tuple[int, ...]:
+        kind, start = self._kinds[k], self._start
+        key = int(start.guests_of[kind.example]), kind.alike, int(start.cells[h])
+        return self._ways[key][way]
+
+    def _enter(self, k: int, place: kinds.Place) -> pywraplp.Variable:
+        cost = sum(rows.first(k, place[0]) for rows in self._terms)
         column = self.column(min(self._limit, self._kinds[k].size), cost)
-        self._balance[k].SetCoefficient(column, 1)
-        for r in np.nonzero(self._demand[k])[0].tolist():
-            row = int(self._start.row_of[h, r])
-            if row != state.NOWHERE:
-                self._capacity[row, r].SetCoefficient(column, int(self._demand[k, r]))
+        self._charge(column, k, place, 1)
         for rows in self._terms:
-            rows.enter(k, h, column)
+            rows.enter(k, place[0], column)
         return column
 
 
 def _amounts(
-    columns: Mapping[tuple[int, int], pywraplp.Variable],
+    columns: Mapping[tuple[int, kinds.Place], pywraplp.Variable],
 ) -> dict[tuple[int, int], float]:
-    """Return the values of columns that are not 0."""
-    values = {key: column.solution_value() for key, column in columns.items()}
-    return {key: value for key, value in values.items() if value > CLOSE}
+    """Return the values of columns that are not 0, summed over the cells of each host."""
+    values: dict[tuple[int, int], float] = {}
+    for (k, (h, _)), column in columns.items():
+        value = column.solution_value()
+        if value > CLOSE:
+            values[k, h] = values.get((k, h), 0.0) + value
+    return values
 
 
 class _Rows:
