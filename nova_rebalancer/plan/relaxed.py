@@ -38,6 +38,9 @@ MOST_AT_ONCE = 4000
 
 CLOSE = 1e-9
 
+LARGEST = 20_000_000
+"""Kinds times hosts, at most: their prices are arrays of that size."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Bound:
@@ -67,7 +70,9 @@ def bound(
     all_kinds: Sequence[kinds.Kind],
     meter: solver.Meter,
 ) -> Bound | None:
-    """Return the bound for ``goal``; None if there was no time for any."""
+    """Return the bound; None if there was no time for any, or the cloud is too large."""
+    if len(all_kinds) * len(start.hosts) > LARGEST:
+        return None
     return _Master(start, goal, all_kinds, meter).solve()
 
 
