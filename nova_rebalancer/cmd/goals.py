@@ -2,7 +2,8 @@
 """The options that say what a plan is to be good at."""
 
 import argparse
-from typing import Any
+
+from nova_rebalancer.cmd import numbers
 
 GOALS = {
     "fragmentation": "share of free cores that no instance of --fragment-cores cores can use",
@@ -51,30 +52,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--headroom",
         metavar="SHARE",
-        type=_share,
+        type=numbers.share,
         help="share of each host's capacity that consolidate leaves free where it sends "
         "instances (default 0)",
     )
     parser.add_argument(
         "--spare-hosts",
         metavar="N",
-        type=_count,
+        type=numbers.whole(0),
         help="hosts' worth of capacity, of the largest, that consolidate leaves free in all "
         "(default 0)",
     )
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
-    return value
-
-
-def _count(text: str) -> Any:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)

@@ -11,12 +11,12 @@ from typing import Any
 from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import cloud
 from nova_rebalancer.cmd import goals
+from nova_rebalancer.cmd import numbers
 from nova_rebalancer.cmd import outcome
 from nova_rebalancer.cmd import rules
 
 LOG = logging.getLogger(__name__)
 
-MOST_SEED = 2**31 - 1
 MOST_CORES = 1_000_000
 WARNINGS = 5
 """Overfull hosts named at most."""
@@ -67,14 +67,14 @@ class Plan(outcome.Lister):
         parser.add_argument(
             "--demo-hosts",
             metavar="N",
-            type=_at_least(10),
+            type=numbers.whole(10),
             default=60,
             help="hosts of the made-up cloud (default 60)",
         )
         parser.add_argument(
             "--demo-seed",
             metavar="N",
-            type=_at_least(0),
+            type=numbers.whole(0),
             default=1,
             help="which made-up cloud (default 1)",
         )
@@ -82,7 +82,7 @@ class Plan(outcome.Lister):
         parser.add_argument(
             "--fragment-cores",
             metavar="X",
-            type=_between(1, MOST_CORES),
+            type=numbers.whole(1, MOST_CORES),
             help="cores of the instance that free capacity should have room for (default 16)",
         )
         parser.add_argument(
@@ -92,25 +92,25 @@ class Plan(outcome.Lister):
         parser.add_argument(
             "--max-migrations",
             metavar="N",
-            type=_at_least(0),
+            type=numbers.whole(0),
             help="most migrations, intermediate stops included (default 50)",
         )
         parser.add_argument(
             "--time-limit",
             metavar="S",
-            type=_seconds,
+            type=numbers.amount,
             help="seconds for planning and path-finding (default 30; none with --work-limit)",
         )
         parser.add_argument(
             "--work-limit",
             metavar="N",
-            type=_at_least(0),
+            type=numbers.whole(0),
             help="limit of solver work instead of time: the same plan on every machine",
         )
         parser.add_argument(
             "--seed",
             metavar="N",
-            type=_between(0, MOST_SEED),
+            type=numbers.whole(0, numbers.MOST_SEED),
             help="start of random numbers (default 0)",
         )
         parser.add_argument("--output", metavar="FILE", help="write the plan document here")
@@ -288,32 +288,3 @@ def _place(host: str, cells: list[int | None] | None) -> str:
     if cells is None:
         return host
     return host + ":" + "+".join("?" if cell is None else str(cell) for cell in cells)
-
-
-def _at_least(least: int) -> Any:
-    return _between(least, None)
-
-
-def _between(least: int, most: int | None) -> Any:
-    def whole(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
-        if most is not None and value > most:
-            raise argparse.ArgumentTypeError(f"{value} is more than {most}")
-        return value
-
-    return whole
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return value

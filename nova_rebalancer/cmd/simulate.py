@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from nova_rebalancer import exceptions
+from nova_rebalancer.cmd import numbers
 from nova_rebalancer.cmd import outcome
 
 LOG = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Simulate(outcome.Lister):
         parser.add_argument(
             "--demo-seed",
             metavar="N",
-            type=_whole,
+            type=numbers.whole(0, numbers.MOST_SEED),
             default=1,
             help="which made-up cloud (default 1)",
         )
@@ -70,31 +71,35 @@ class Simulate(outcome.Lister):
         parser.add_argument(
             "--days",
             metavar="N",
-            type=_positive,
+            type=numbers.positive,
             default=7.0,
             help="days to simulate (default 7)",
         )
         parser.add_argument(
             "--warm-up",
             metavar="N",
-            type=_amount,
+            type=numbers.amount,
             default=0.0,
             help="days before them, without rebalancing and not counted (default 0)",
         )
         parser.add_argument(
-            "--seed", metavar="N", type=_whole, default=0, help="start of chance (default 0)"
+            "--seed",
+            metavar="N",
+            type=numbers.whole(0, numbers.MOST_SEED),
+            default=0,
+            help="start of chance (default 0)",
         )
         parser.add_argument(
             "--load",
             metavar="SHARE",
-            type=_positive,
+            type=numbers.positive,
             help="cores that would be in use on average if no boot were refused, as a share of "
             "the cores of usable hosts (default 0.9)",
         )
         parser.add_argument(
             "--lifetime",
             metavar="DAYS",
-            type=_positive,
+            type=numbers.positive,
             default=5.0,
             help="mean lifetime of instances (default 5)",
         )
@@ -121,7 +126,7 @@ class Simulate(outcome.Lister):
         parser.add_argument(
             "--fragment-cores",
             metavar="X",
-            type=_whole,
+            type=numbers.whole(0, numbers.MOST_SEED),
             help="cores of the instance whose fragment rate is shown (default 16)",
         )
         parser.add_argument("--output", metavar="FILE", help="write the document of -f json here")
@@ -284,30 +289,3 @@ def _line(run: Any, begun_s: float) -> str:
         if run.half_life_s is not None:
             text += f", half of a plan's gain is gone after {run.half_life_s / 3600:.1f} h"
     return text
-
-
-def _whole(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if not 0 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"{value} is not from 0 to {2**31 - 1}")
-    return value
-
-
-def _amount(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = _amount(text)
-    if not value:
-        raise argparse.ArgumentTypeError("0 is too little")
-    return value
