@@ -40,20 +40,10 @@ PLAN_SHARE = 0.9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Options:
+class Options(objectives.Settings):
     """All that shapes a plan beside the snapshot; it is written into the plan document."""
 
     goal: str = "fragmentation"
-    fragment_cores: int = 16
-    drain: tuple[str, ...] = ()
-    balance_resources: tuple[str, ...] = ("VCPU", "MEMORY_MB")
-    balance_on: str = "allocation"
-    headroom: float = 0.0
-    spare_hosts: int = 0
-    idle_w: float = 100.0
-    busy_w: float = 300.0
-    inlet_limit_c: float = 40.0
-    locality_key: str = "workload"
     planner: str = "auto"
     max_migrations: int = 50
     time_limit_s: float | None = 30.0
@@ -87,11 +77,6 @@ class Options:
         settings = dataclasses.replace(settings, banned_hosts=settings.banned_hosts.union(drained))
         constraints.check(settings, snapshot)
         return settings
-
-    def goals(self) -> objectives.Settings:
-        """Return what the goals are shaped by."""
-        names = [field.name for field in dataclasses.fields(objectives.Settings)]
-        return objectives.Settings(**{name: getattr(self, name) for name in names})
 
 
 def run(
@@ -169,9 +154,7 @@ def goal_of(
     """
 
     def of(name: str) -> objectives.Goal:
-        made: objectives.Goal = plugin("nova_rebalancer.goals", name)(
-            snapshot, start, options.goals()
-        )
+        made: objectives.Goal = plugin("nova_rebalancer.goals", name)(snapshot, start, options)
         return made
 
     return combined.make(options.goal, of, start)

@@ -56,26 +56,11 @@ def plan(
         watch.bound(bound)
     if bound is None or best.value.value - bound > target.TOLERANCE:
         space = goal.narrowed(start) if isinstance(goal, separable.Separable) else start
-        searching = search.Search(space, goal, best, budget, seed, _Until(watch, bound))
+        until = search.Until(watch, -math.inf if bound is None else bound)
+        searching = search.Search(space, goal, best, budget, seed, until)
         searching.run()
         best = searching.best
     return dataclasses.replace(best, bound=bound)
-
-
-class _Until(base.Watch):
-    """Passes on what it hears, and ends the search at the bound."""
-
-    def __init__(self, watch: base.Watch, bound: float | None) -> None:
-        self._watch = watch
-        self._bound = -math.inf if bound is None else bound
-        self._ended = False
-
-    def incumbent(self, value: float) -> None:
-        self._watch.incumbent(value)
-        self._ended |= value <= self._bound + target.TOLERANCE
-
-    def stopped(self) -> bool:
-        return self._ended or self._watch.stopped()
 
 
 def _part(meter: solver.Meter) -> solver.Meter:
@@ -101,7 +86,7 @@ def _by_window(
     found = relaxed.bound(space, goal, all_kinds, _part(meter))
     if found is None:
         return first, None
-    bound = _raised(goal, found.value, start)
+    bound = _raised(goal, found.value)
     if first.value.value - bound <= target.TOLERANCE or meter.spent():
         return first, bound
     rounded = steps.follow(
@@ -192,13 +177,10 @@ def _best(price: arrays.Floats) -> arrays.Bools:
     return kept
 
 
-def _raised(goal: separable.Separable, bound: float, start: state.PlacementState) -> float:
+def _raised(goal: separable.Separable, bound: float) -> float:
     """Raise a bound to the next value that there can be, where values have a common step."""
     step = terms.step(goal.formula)
-    if step is not None:
-        constant = goal.formula.constant
-        bound = constant + step * math.ceil((bound - constant) / step - 1e-6)
-    return bound
+    return bound if step is None else step * math.ceil(bound / step - 1e-6)
 
 
 def _one_by_one(

@@ -137,7 +137,7 @@ def _further(
     """Return a better target than ``first`` if there is one, and a bound of the goal's value."""
     if kinds.size(start) > min(LARGEST, PLACES_PER_S * meter.budget.left_s()):
         bound = _rate(goal, _cores(first, goal)[0], most) if math.isfinite(most) else 0.0
-        beside = _Beside(meter.watch, bound)
+        beside = search.Until(meter.watch, bound)
         searching = search.Search(start, goal, first, meter.budget, meter.seed, beside)
         searching.run()
         return searching.best, bound
@@ -151,23 +151,6 @@ def _rate(goal: fragmentation.Fragmentation, free: int, slots: float) -> float:
     """Return the goal's value for so many slots."""
     # Solver bounds are floats: one that is a hair below a whole number means that number.
     return goal.value(max(0, free - goal.cores * math.floor(slots + 1e-6)), free).value
-
-
-class _Beside(base.Watch):
-    """The search's watch: passes on what it hears, and ends it at ``bound`` or when told to."""
-
-    def __init__(self, watch: base.Watch, bound: float) -> None:
-        self._watch = watch
-        self._bound = bound
-        self.ended = False
-
-    def incumbent(self, value: float) -> None:
-        self._watch.incumbent(value)
-        if value <= self._bound + target.TOLERANCE:
-            self.ended = True
-
-    def stopped(self) -> bool:
-        return self.ended or self._watch.stopped()
 
 
 def _most_slots(
@@ -184,7 +167,7 @@ def _most_slots(
         return _rate(goal, free, slots)
 
     model.model.maximize(model.slots)
-    beside = _Beside(meter.watch, rate(most) if math.isfinite(most) else -1.0)
+    beside = search.Until(meter.watch, rate(most) if math.isfinite(most) else -1.0)
     searching = search.Search(model.start, goal, first, meter.budget, meter.seed, beside)
     work = ROUND_WORK
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="search") as pool:

@@ -62,6 +62,25 @@ def plan(
     return dataclasses.replace(search.best, status=status, planner="search")
 
 
+class Until(base.Watch):
+    """The search's watch: passes on what it hears, and ends it at ``bound`` or when told to."""
+
+    def __init__(self, watch: base.Watch, bound: float) -> None:
+        self._watch = watch
+        self._bound = bound
+        self.ended = False
+
+    def incumbent(self, value: float) -> None:
+        """Pass it on; as good as the bound it ends the search."""
+        self._watch.incumbent(value)
+        if value <= self._bound + target.TOLERANCE:
+            self.ended = True
+
+    def stopped(self) -> bool:
+        """Whether the search is to end."""
+        return self.ended or self._watch.stopped()
+
+
 class Search:
     """A search that can be run in parts; ``best`` is the best target so far.
 

@@ -31,17 +31,7 @@ def plan(
     watch: base.Watch,
 ) -> target.Target:
     """Return the target that the steps lead to; no bound, the seed plays no part."""
-    walk = _Walk(goal.narrowed(start), goal, budget, watch)
-    walk.singles()
-    walk.wholes()
-    status = target.FEASIBLE
-    if watch.stopped():
-        status = target.INTERRUPTED
-    elif budget.over():
-        status = target.TIME_LIMIT
-    book = walk.book
-    value = goal.evaluate(start.placed(book.host_of, book.cells_of))
-    return target.Target(book.host_of, book.cells_of, value, None, status, "greedy", seed)
+    return follow(start, goal, (), budget, seed, watch)
 
 
 def follow(
@@ -65,9 +55,14 @@ def follow(
         left = later
     walk.singles()
     walk.wholes()
+    status = target.FEASIBLE
+    if watch.stopped():
+        status = target.INTERRUPTED
+    elif budget.over():
+        status = target.TIME_LIMIT
     book = walk.book
     value = goal.evaluate(start.placed(book.host_of, book.cells_of))
-    return target.Target(book.host_of, book.cells_of, value, None, target.FEASIBLE, "greedy", seed)
+    return target.Target(book.host_of, book.cells_of, value, None, status, "greedy", seed)
 
 
 class _Walk:

@@ -283,10 +283,7 @@ class Encoded:
 
 
 def step(given: formula.Formula) -> float | None:
-    """Return the number that all values of a formula are multiples of; None if there is none.
-
-    Beside the constant.
-    """
+    """Return the number that all values of a formula are multiples of; None if there is none."""
     if any(isinstance(term.curve, formula.Pieces) for term in given.terms):
         return None
     unit = _unit(given)

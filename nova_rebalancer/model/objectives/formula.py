@@ -8,7 +8,6 @@ what one migration changes, and the rows of the planners' models.
 Axes: V instances, H hosts, L labels of a term, B points of a curve.
 """
 
-from collections.abc import Sequence
 import dataclasses
 from typing import Protocol
 
@@ -112,16 +111,15 @@ def plain(amount: arrays.Ints, base: arrays.Ints, curve: Curve) -> Term:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Formula:
-    """``constant``, the price of the terms, and ``stay`` (V,) for whoever is where it started."""
+    """The price of the terms, and ``stay`` (V,) for whoever is where it started."""
 
     terms: tuple[Term, ...]
     stay: arrays.Floats
     home: arrays.Ints
-    constant: float = 0.0
 
     def value(self, host_of: arrays.Ints) -> float:
         """Return the value of a placement."""
-        found = self.constant + float(self.stay[host_of == self.home].sum())
+        found = float(self.stay[host_of == self.home].sum())
         return found + sum(term.price(term.carried(host_of)) for term in self.terms)
 
 
@@ -166,25 +164,3 @@ class Tally:
             carried[term.label[v], h] += term.amount[v]
         self.host_of[v] = h
         self.value += change
-
-
-def summed(parts: Sequence[tuple[float, Formula]]) -> Formula:
-    """Return the weighted sum of formulas of one cloud; weights >= 0."""
-    terms = tuple(
-        dataclasses.replace(term, curve=_times(term.curve, weight))
-        for weight, formula in parts
-        for term in formula.terms
-    )
-    stay: arrays.Floats = sum(
-        (weight * formula.stay for weight, formula in parts), np.zeros_like(parts[0][1].stay)
-    )
-    constant = sum(weight * formula.constant for weight, formula in parts)
-    return Formula(terms, stay, parts[0][1].home, constant)
-
-
-def _times(curve: Curve, weight: float) -> Curve:
-    if isinstance(curve, Pieces):
-        return dataclasses.replace(curve, ys=curve.ys * weight)
-    if isinstance(curve, Excess | Any):
-        return dataclasses.replace(curve, price=curve.price * weight)
-    raise TypeError(f"no such curve: {curve!r}")
