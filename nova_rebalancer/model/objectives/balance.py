@@ -44,16 +44,13 @@ def make(
         for way in ways:
             amount, fixed, capacity = measured(snapshot, start, name, way)
             capacity = np.where(start.usable, capacity, 0)
-            zero = np.zeros_like(start.host_of)
-            carried = formula.plain(
-                amount, fixed, formula.Excess(capacity, np.zeros(capacity.size))
-            ).carried(start.host_of)[0]
+            carried = formula.summed(amount, fixed, start.host_of)
             total = int(carried[start.usable].sum())
             if not total or not capacity.sum():
                 continue
             fair = np.floor(total * (capacity / capacity.sum())).astype(np.int64)
             price = np.where(start.usable, weight / total, 0.0)
-            term = formula.Term(amount, fixed, formula.Excess(fair, price), zero)
+            term = formula.plain(amount, fixed, formula.Excess(fair, price))
             terms.append(term)
             loads.append((f"{name.lower()}_{way}", term, capacity))
     if not terms:

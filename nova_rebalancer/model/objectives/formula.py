@@ -104,6 +104,13 @@ class Term:
         return float(self.curve.at(carried, np.arange(self.base.size)).sum())
 
 
+def summed(amount: arrays.Ints, base: arrays.Ints, host_of: arrays.Ints) -> arrays.Ints:
+    """Return ``base`` (H,) and the amounts of the instances on each host, together."""
+    found = base.copy()
+    np.add.at(found, host_of, amount)
+    return found
+
+
 def plain(amount: arrays.Ints, base: arrays.Ints, curve: Curve) -> Term:
     """Return a term of one label."""
     return Term(amount, base, curve, np.zeros(amount.size, dtype=np.int64))

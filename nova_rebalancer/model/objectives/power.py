@@ -50,9 +50,7 @@ def thermal(
     mean = sum(known) / len(known) if known else settings.inlet_limit_c - 1.0
     inlet = np.array([mean if host.inlet_c is None else host.inlet_c for host in snapshot.hosts])
     takes = np.maximum(0.0, settings.inlet_limit_c - inlet) * start.usable
-    carried = formula.plain(
-        amount, fixed, formula.Excess(points[:, -1], np.zeros(slope.size))
-    ).carried(start.host_of)[0]
+    carried = formula.summed(amount, fixed, start.host_of)
     heat = float((carried * slope)[start.usable].sum())
     share = takes / takes.sum() if takes.any() else start.usable / max(1, start.usable.sum())
     limit = np.floor(heat * share / np.where(slope > 0, slope, 1.0)).astype(np.int64)
