@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 from nova_rebalancer.model import arrays
 from nova_rebalancer.model import ledger
@@ -55,10 +56,37 @@ class Migration:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MigrationPath:
-    """Migrations in an executable order, and what could not be reached and why, by index."""
+    """Migrations in an executable order, and what is known about them.
+
+    Attributes
+    ----------
+    migrations
+        In an order in which they can be carried out one after another.
+    unreachable
+        Instances that do not get to their target, by index, and why.
+    reachable
+        True when the migrations lead to the whole target, False when it is proved that no path
+        leads there, None when that is unknown.
+    cost
+        Sum of the cost of the migrations.
+    optimal
+        Whether it is proved that no path to the whole target costs less, or that there is none.
+    makespan_bound_s
+        No schedule of a path to the whole target ends sooner under the same limits, seconds.
+    certificate
+        What proves that there is no path, see ``nova_rebalancer/path/certificate.py``.
+    blocking
+        Hosts, by index, whose lack of room keeps instances from their targets.
+    """
 
     migrations: tuple[Migration, ...]
     unreachable: Mapping[int, reason.Reason]
+    reachable: bool | None = None
+    cost: float = 0.0
+    optimal: bool = False
+    makespan_bound_s: float = 0.0
+    certificate: Mapping[str, Any] | None = None
+    blocking: tuple[int, ...] = ()
 
     @property
     def makespan_s(self) -> float:

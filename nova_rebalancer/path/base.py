@@ -20,6 +20,42 @@ class Cost(Protocol):
         """Return the estimated seconds that moving instance ``v`` takes, > 0."""
 
 
+COST, MAKESPAN = "cost", "makespan"
+"""What to make small first: the sum of the costs, or the time until the last migration ends."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Link:
+    """What several migrations share on their way: a rack's uplink, a migration network.
+
+    Parameters
+    ----------
+    name
+        What the operator calls it.
+    hosts
+        Indices of the hosts behind it.
+    limit
+        Most migrations on it at a time.
+    inside
+        Whether a migration between two of ``hosts`` uses it, as in a migration network; an uplink
+        is used by those with one end behind it.
+    """
+
+    name: str
+    hosts: frozenset[int]
+    limit: int
+    inside: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit of link {self.name} must be at least 1, not {self.limit}")
+
+    def carries(self, source: int, dest: int) -> bool:
+        """Whether a migration from ``source`` to ``dest`` uses it."""
+        ends = (source in self.hosts) + (dest in self.hosts)
+        return ends == 1 or (self.inside and ends == 2)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
     """What a path may use.
@@ -35,6 +71,15 @@ class Limits:
         ``time.monotonic()`` value to end the search at.
     stopped
         Asked now and then whether to end the search.
+    total
+        Most migrations at a time in the whole cloud, None for any number.
+    links
+        What several migrations share on their way.
+    prefer
+        COST or MAKESPAN.
+    work
+        Most placements that the exact search looks at; the same number gives the same path on
+        any machine, as long as the deadline does not come first.
     """
 
     max_migrations: int
@@ -42,11 +87,18 @@ class Limits:
     incoming: int = 1
     deadline: float = math.inf
     stopped: Callable[[], bool] = lambda: False
+    total: int | None = None
+    links: tuple[Link, ...] = ()
+    prefer: str = COST
+    work: int = 2_000_000
 
     def __post_init__(self) -> None:
-        for name in ("outgoing", "incoming"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("outgoing", "incoming", "total", "work"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if self.prefer not in (COST, MAKESPAN):
+            raise ValueError(f"prefer must be {COST} or {MAKESPAN}, not {self.prefer}")
 
     def spent(self) -> bool:
         """Whether to end the search now."""
