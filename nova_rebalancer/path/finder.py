@@ -1,17 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a state and a target to a migration path."""
+"""From a state and a target to a migration path.
 
+Each zone by itself: first what goes without detours, then cheap detours, forward and backward and
+in several ways; where that is not proved to be the cheapest, the exact search proves it, finds
+a cheaper one, or proves that there is none, as far as the work that it is given lasts.
+"""
+
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import random
+from typing import Any
 
 from nova_rebalancer.model import arrays
 from nova_rebalancer.model import path
 from nova_rebalancer.model import reason
 from nova_rebalancer.model import state
 from nova_rebalancer.path import base
+from nova_rebalancer.path import board
 from nova_rebalancer.path import dependencies
+from nova_rebalancer.path import exact
+from nova_rebalancer.path import relaxation
 from nova_rebalancer.path import schedule
 from nova_rebalancer.path import sequence
+from nova_rebalancer.path import zone
+
+ATTEMPTS = 8
+"""How often the heuristic is tried on a zone, at most."""
+
+
+@dataclasses.dataclass(slots=True)
+class Found:
+    """What is known of one zone: the hops, what they leave undone, what is proved."""
+
+    hops: list[path.Hop]
+    pending: dict[int, zone.Spot]
+    optimal: bool = False
+    certificate: Mapping[str, Any] | None = None
 
 
 def find(
@@ -26,22 +51,26 @@ def find(
     What cannot be reached stays where it is, or where its last bypass left it, and is named with
     the reason; the other migrations stand.  A change of cells on one host is not a migration.
     """
-    goal: dict[int, sequence.Spot] = {}
-    refused: dict[int, reason.Reason] = {}
-    for v in (host_of != start.host_of).nonzero()[0].tolist():
-        name, host = start.instances[v], start.service_hosts[host_of[v]]
-        if v in start.excluded:
-            refused[v] = start.excluded[v].reason
-        elif not start.allowed[start.eligibility_of[v], host_of[v]]:
-            refused[v] = reason.Reason(
-                "not_allowed", {"host": host}, f"{name} must not be on {host}"
-            )
-        else:
-            cells = tuple(int(n) for n in cells_of[v, : start.guests_of[v]])
-            goal[v] = (int(host_of[v]), cells)
-    order = sequence.Sequence(start, goal, cost)
-    order.find(limits)
-    return from_hops(start, order.hops, {**refused, **order.unreachable}, cost, limits)
+    goal, refused = _goal(start, host_of, cells_of)
+    price = board.prices(start, [cost.cost(start, v) for v in range(len(start.instances))])
+    search = _Search(start, goal, price, limits)
+    found = [search.solve(part) for part in zone.split(start, goal)]
+    hops = [hop for one in found for hop in one.hops]
+    unreachable = dict(refused)
+    for one in found:
+        unreachable.update(_left(start, one, len(hops) >= limits.max_migrations))
+    proofs = [one.certificate for one in found if one.certificate is not None]
+    if refused:
+        proofs.insert(0, _endpoint(start, host_of, refused))
+    reachable = False if proofs else None if unreachable else True
+    made = from_hops(start, hops, unreachable, cost, limits)
+    return dataclasses.replace(
+        made,
+        reachable=reachable,
+        optimal=bool(proofs) or all(one.optimal for one in found),
+        certificate=proofs[0] if proofs else None,
+        blocking=tuple(sorted({h for one in found for h, _ in one.pending.values()})),
+    )
 
 
 def from_hops(
@@ -59,4 +88,200 @@ def from_hops(
     ]
     depends_on = dependencies.find(start, hops)
     migrations = schedule.schedule(start, hops, depends_on, cost, limits)
-    return path.MigrationPath(tuple(migrations), dict(sorted(unreachable.items())))
+    return path.MigrationPath(
+        tuple(migrations),
+        dict(sorted(unreachable.items())),
+        cost=sum(cost.cost(start, hop.v) for hop in hops),
+    )
+
+
+def _goal(
+    start: state.PlacementState, host_of: arrays.Ints, cells_of: arrays.Ints
+) -> tuple[dict[int, zone.Spot], dict[int, reason.Reason]]:
+    """Return where each instance belongs that is not there, and what must not go there, and why."""
+    goal: dict[int, zone.Spot] = {}
+    refused: dict[int, reason.Reason] = {}
+    for v in (host_of != start.host_of).nonzero()[0].tolist():
+        name, host = start.instances[v], start.service_hosts[host_of[v]]
+        if v in start.excluded:
+            refused[v] = start.excluded[v].reason
+        elif not start.allowed[start.eligibility_of[v], host_of[v]]:
+            refused[v] = reason.Reason(
+                "not_allowed", {"host": host}, f"{name} must not be on {host}"
+            )
+        else:
+            cells = tuple(int(n) for n in cells_of[v, : start.guests_of[v]])
+            goal[v] = (int(host_of[v]), cells)
+    return goal, refused
+
+
+def _endpoint(
+    start: state.PlacementState, host_of: arrays.Ints, refused: Mapping[int, reason.Reason]
+) -> dict[str, Any]:
+    v, why = next(iter(refused.items()))
+    host = start.hosts[host_of[v]]
+    return {"kind": "endpoint", "instance": start.instances[v], "host": host, "reason": why.code}
+
+
+def _left(start: state.PlacementState, found: Found, spent: bool) -> dict[int, reason.Reason]:
+    """Say of what is pending why it is."""
+    if found.certificate is not None:
+        code, why = "no_path", "it is proved that no order of migrations leads to the target"
+    elif spent:
+        code, why = "max_migrations", "the limit on migrations was spent"
+    else:
+        code, why = "no_room", "no order of migrations was found that makes room for it"
+    left = {}
+    for v, (h, _) in found.pending.items():
+        host = start.service_hosts[h]
+        left[v] = reason.Reason(
+            code, {"host": host}, f"{start.instances[v]} cannot reach {host}: {why}"
+        )
+    return left
+
+
+class _Search:
+    """The zones of one question, one after another, on one board."""
+
+    def __init__(
+        self,
+        start: state.PlacementState,
+        goal: Mapping[int, zone.Spot],
+        price: list[int],
+        limits: base.Limits,
+    ) -> None:
+        self._start, self._goal, self._price, self._limits = start, goal, price, limits
+        self._board = board.Board(start)
+        self._end: board.Board | None = None
+        self._left = limits.max_migrations
+        self._work = exact.Work(limits.work, limits)
+
+    def solve(self, part: zone.Zone) -> Found:
+        """Order one zone, within what the zones before have left of the limits."""
+        direct = sum(self._price[v] for v in part.goal)
+        found = self._heuristic(part, direct)
+        if not found.optimal and not self._limits.spent():
+            found = self._prove(part, found)
+        for hop in found.hops:
+            self._board.move(hop.v, hop.dest, hop.dest_cells)
+        self._left -= len(found.hops)
+        return found
+
+    def _priced(self, hops: Sequence[path.Hop]) -> int:
+        return sum(self._price[hop.v] for hop in hops)
+
+    def _heuristic(self, part: zone.Zone, direct: int) -> Found:
+        """Try several ways and keep the cheapest, or the one that leaves least undone."""
+        best = Found([], dict(part.goal))
+        for attempt in range(ATTEMPTS):
+            rng = random.Random(attempt) if attempt > 1 else None
+            tried = self._backward(part, rng) if attempt % 2 else self._forward(part, rng)
+            if tried is not None and (len(tried.pending), self._priced(tried.hops)) < (
+                len(best.pending),
+                self._priced(best.hops) if best.hops else 1 << 200,
+            ):
+                best = tried
+            if not best.pending and self._priced(best.hops) == direct:
+                best.optimal = True
+                break
+            if self._limits.spent():
+                break
+        return best
+
+    def _forward(self, part: zone.Zone, rng: random.Random | None) -> Found:
+        one = sequence.Sequence(self._board, part.goal, self._price, rng)
+        one.find(dataclasses.replace(self._limits, max_migrations=self._left))
+        one.rollback()
+        return Found(one.hops, one.pending)
+
+    def _backward(self, part: zone.Zone, rng: random.Random | None) -> Found | None:
+        """Find a way from the target to the start and turn it round, if it can be."""
+        if self._board.chosen_by_nova and self._start.guests_of.any():
+            # Which cells Nova would choose on the way back says nothing of the way there.
+            return None
+        if self._end is None:
+            self._end = board.Board(_ended(self._start, self._goal))
+        home = {v: (self._board.host_of[v], self._board.cells_of[v]) for v in part.goal}
+        one = sequence.Sequence(self._end, home, self._price, rng)
+        done = one.find(dataclasses.replace(self._limits, max_migrations=self._left))
+        one.rollback()
+        if not done:
+            return None
+        hops = [_turned(hop) for hop in reversed(one.hops)]
+        return Found(hops, {}) if self._sane(hops) else None
+
+    def _sane(self, hops: Sequence[path.Hop]) -> bool:
+        """Whether the hops can be made one after another on the board as it is."""
+        made, sane = 0, True
+        for hop in hops:
+            spot = self._board.spot_for(hop.v, hop.dest, hop.dest_cells)
+            if spot != hop.dest_cells:
+                sane = False
+                break
+            self._board.move(hop.v, hop.dest, hop.dest_cells)
+            made += 1
+        for _ in range(made):
+            self._board.take_back()
+        return sane
+
+    def _prove(self, part: zone.Zone, found: Found) -> Found:
+        """Let the exact search say whether there is anything cheaper, or anything at all."""
+        if found.pending:
+            certificate = relaxation.proof(self._board, part, exact.FORWARD, part.goal)
+            if certificate is not None:
+                found.certificate = certificate
+                return found
+        puzzle = zone.puzzle(self._board, part, self._price)
+        if puzzle is None or not puzzle.sane(puzzle.goal):
+            return found
+        if found.pending:
+            reached = exact.reach(puzzle, self._work)
+            if reached.side is not None:
+                names = [self._start.hosts[h] for h in part.hosts]
+                found.certificate = {
+                    "kind": "component",
+                    "side": reached.side,
+                    "hosts": names,
+                    "placements": reached.placements,
+                }
+                return found
+            if reached.moves is None:
+                return found
+            hops = self._hops(puzzle, reached.moves)
+            if len(hops) <= self._left:
+                found = Found(hops, {})
+        most = None if found.pending else self._priced(found.hops)
+        moves, sure = exact.cheapest(puzzle, most, self._work)
+        if moves is not None and len(moves) <= self._left:
+            return Found(self._hops(puzzle, moves), {}, optimal=True)
+        found.optimal = sure and moves is None and not found.pending
+        return found
+
+    def _hops(self, puzzle: zone.Puzzle, moves: Sequence[exact.Move]) -> list[path.Hop]:
+        at = [puzzle.spots[p] for p in puzzle.start]
+        hops = []
+        for k, q in moves:
+            (source, here), (dest, there) = at[k], puzzle.spots[q]
+            hops.append(path.Hop(puzzle.instances[k], source, here, dest, there, path.DIRECT))
+            at[k] = puzzle.spots[q]
+        return hops
+
+
+def _turned(hop: path.Hop) -> path.Hop:
+    return dataclasses.replace(
+        hop,
+        source=hop.dest,
+        source_cells=hop.dest_cells,
+        dest=hop.source,
+        dest_cells=hop.source_cells,
+    )
+
+
+def _ended(start: state.PlacementState, goal: Mapping[int, zone.Spot]) -> state.PlacementState:
+    """Return the state with everything where it belongs."""
+    host_of, cells_of = start.host_of.copy(), start.cells_of.copy()
+    for v, (h, cells) in goal.items():
+        host_of[v] = h
+        cells_of[v] = state.NOWHERE
+        cells_of[v, : len(cells)] = cells
+    return start.placed(host_of, cells_of)

@@ -165,14 +165,14 @@ def test_no_path_without_room() -> None:
     start = clouds.state_of(clouds.swap_cycle(spare=7))
     found = find(start, swapped(start, "i", "j"))
     assert found.migrations == ()
-    assert [found.unreachable[v].code for v in (0, 1)] == ["no_room", "no_room"]
+    assert [found.unreachable[v].code for v in (0, 1)] == ["no_path", "no_path"]
 
 
 def test_others_stand() -> None:
     """What has nothing to do with an impossible swap is carried out all the same."""
     made = clouds.swap_cycle(spare=7)
     made["instances"].append(clouds.instance("k", "c", 2))
-    made["hosts"].append(clouds.host("d"))
+    made["hosts"].append(clouds.host("d", 2))
     start = clouds.state_of(made)
     found = find(start, swapped(start, "i", "j").moved(2, 3))
     assert role_of(start, found) == [("k", "d", "direct")]
