@@ -9,6 +9,7 @@ planner is asked again without the places that could not be reached.
 from collections.abc import Iterator
 import dataclasses
 import importlib.metadata
+import logging
 import time
 from typing import Any
 
@@ -28,8 +29,8 @@ from nova_rebalancer.model.objectives import base as objectives
 from nova_rebalancer.model.objectives import combined
 from nova_rebalancer.model.objectives import drain
 from nova_rebalancer.path import base as path_base
+from nova_rebalancer.path import costs
 from nova_rebalancer.path import finder
-from nova_rebalancer.path import memory
 from nova_rebalancer.plan import base as plan_base
 
 ASKS = 4
@@ -37,6 +38,11 @@ ASKS = 4
 
 PLAN_SHARE = 0.9
 """Share of the time limit that planning may use; the rest is the path-finder's."""
+
+WARNINGS = 5
+"""Migrations named at most that should not be expected to end well."""
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +55,12 @@ class Options(objectives.Settings):
     time_limit_s: float | None = 30.0
     work_limit: int | None = None
     seed: int = 0
+    cost: str = "memory"
     migration_rate_mibps: float = 1000.0
+    dirty_rate_mibps: float = 2.5
+    migration_downtime_s: float = 0.5
+    migration_timeout_s: float = 800.0
+    time_factors: dict[str, float] = dataclasses.field(default_factory=dict)
     host_outgoing: int = 1
     host_incoming: int = 1
     demo: dict[str, int] | None = None
@@ -87,14 +98,14 @@ def run(
     Raises
     ------
     UsageError
-        If the goal or the planner does not load, or the scope or a rule's setting names what is
-        not there.
+        If the goal, the planner or the cost does not load, or the scope or a rule's setting names
+        what is not there.
     """
     planner = plugin("nova_rebalancer.planners", options.planner)
-    cost = memory.Memory(options.migration_rate_mibps)
     settings = options.settings(snapshot)
     part = scope.parse(options.scope).narrow(snapshot)
     start = state.build(part, settings)
+    cost = cost_of(part, start, options)
     goal = goal_of(part, start, options)
     began = time.monotonic()
     time_s = float("inf") if options.time_limit_s is None else options.time_limit_s
@@ -125,6 +136,7 @@ def run(
         if reached.unreachable:
             asked, budget = _ask_again(asked, found, reached, budget)
     after = goal.evaluate(best.replay(start))
+    _warn(start, best, cost)
     return plan_document.Plan(
         snapshot,
         sha256,
@@ -158,6 +170,34 @@ def goal_of(
         return made
 
     return combined.make(options.goal, of, start)
+
+
+def cost_of(
+    snapshot: cloud.Snapshot, start: state.PlacementState, options: Options
+) -> path_base.Cost:
+    """Return the cost of ``options`` for one cloud, whose arrays are ``start``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such cost, or the options do not fit it.
+    """
+    names = [field.name for field in dataclasses.fields(costs.Settings)]
+    settings = costs.Settings(**{name: getattr(options, name) for name in names})
+    make: costs.Make = plugin("nova_rebalancer.costs", options.cost)
+    return make(snapshot, start, settings)
+
+
+def _warn(start: state.PlacementState, found: path.MigrationPath, cost: path_base.Cost) -> None:
+    """Say which migrations should not be expected to end well."""
+    if not isinstance(cost, costs.Doubtful):
+        return
+    doubts = {migration.hop.v: cost.doubt(start, migration.hop.v) for migration in found.migrations}
+    texts = [text for text in doubts.values() if text is not None]
+    for text in texts[:WARNINGS]:
+        LOG.warning("%s", text)
+    if len(texts) > WARNINGS:
+        LOG.warning("and %d more like that", len(texts) - WARNINGS)
 
 
 def value_again(

@@ -13,6 +13,7 @@ from nova_rebalancer.cmd import cloud
 from nova_rebalancer.cmd import goals
 from nova_rebalancer.cmd import numbers
 from nova_rebalancer.cmd import outcome
+from nova_rebalancer.cmd import paths
 from nova_rebalancer.cmd import rules
 
 LOG = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Plan(outcome.Lister):
             help="which made-up cloud (default 1)",
         )
         goals.add_options(parser)
+        paths.add_options(parser)
         parser.add_argument(
             "--fragment-cores",
             metavar="X",
@@ -158,6 +160,11 @@ class Plan(outcome.Lister):
             options = dataclasses.replace(options, learnt=_learnt(conf, snapshot))
             if parsed_args.save_snapshot:
                 files.write_bytes(parsed_args.save_snapshot, found.data)
+        if options.cost == "learned":
+            factors = paths.time_factors(conf, snapshot, options.migration_rate_mibps)
+            options = dataclasses.replace(options, time_factors=factors)
+            if not factors:
+                LOG.warning("the journal has no live migrations of cloud %s", snapshot.cloud)
         for lack in snapshot.missing:
             if lack.hosts is None:
                 raise exceptions.InputError(
@@ -257,17 +264,13 @@ class Plan(outcome.Lister):
 
 def _learnt(conf: Any, snapshot: Any) -> dict[str, str]:
     """Return the instances that Nova would not migrate lately, as the journal has it, and why."""
-    import os
     import time
 
-    from nova_rebalancer.store import journal
-
-    url = conf.store.connection
-    if url is None and not os.path.exists(journal.default_path()):
-        # A dry run leaves nothing behind.
+    book = paths.kept_journal(conf)
+    if book is None:
         return {}
     there = {one.id for one in snapshot.instances}
-    known = journal.open(url).learnt(snapshot.cloud, time.time())
+    known = book.learnt(snapshot.cloud, time.time())
     return {one: text for one, (_, text, _) in sorted(known.items()) if one in there}
 
 

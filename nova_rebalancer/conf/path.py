@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long migrations take and how many run at once, for the time estimates of a plan."""
+"""What migrations cost, how long they take and how many run at once."""
 
 from oslo_config import cfg
 
@@ -7,12 +7,34 @@ GROUP = cfg.OptGroup(
     "path",
     title="Path options",
     help="""
-Estimates for the times in a plan. They change ``start_s`` and ``end_s``,
-never what is safe.
+What migrations cost and how long they take. It decides which of several
+ways to a target is taken, and the times in a plan; never what is safe.
 """,
 )
 
 OPTIONS = [
+    cfg.StrOpt(
+        "cost",
+        default="memory",
+        help="""
+What a migration costs: of several ways to the target the cheapest is taken.
+
+``memory`` counts the memory of the instance, copied once. ``precopy`` counts
+what is sent, with the pages that are written again while memory is copied;
+choose it when somebody measures how much your instances write. ``learned``
+corrects ``memory`` for each flavor by how long its migrations took, as the
+journal has it; choose it after some dozen migrations. Start with ``memory``.
+
+Possible values:
+
+* ``learned``
+* ``memory``
+* ``precopy``
+* any other entry point in the group ``nova_rebalancer.costs``
+
+A name that does not load is an error.
+""",
+    ),
     cfg.FloatOpt(
         "migration_rate_mibps",
         default=1000.0,
@@ -24,6 +46,43 @@ The estimated duration of a migration is the memory of its instance divided
 by this. Set it to what your migration network gives one migration: about
 1000 on a 10 Gbit/s link, 100 on 1 Gbit/s. Busy instances change memory
 while it is copied and take longer than the estimate.
+""",
+    ),
+    cfg.FloatOpt(
+        "dirty_rate_mibps",
+        default=2.5,
+        min=0.0,
+        help="""
+Memory in MiB that an instance writes per second, for the cost ``precopy``
+and the check ``converges``, where the snapshot has no measured use
+``MEMORY_DIRTY_MIBPS`` of it.
+
+An idle guest writes 2 or 3, a busy database some hundred. What is written
+while memory is copied is copied again.
+""",
+    ),
+    cfg.FloatOpt(
+        "migration_downtime_s",
+        default=0.5,
+        min=0.001,
+        help="""
+Longest that an instance stands still at the end of its live migration, in
+seconds, for the cost ``precopy`` and the check ``converges``.
+
+Set it to ``[libvirt] live_migration_downtime`` of the compute nodes, which
+is half a second by default.
+""",
+    ),
+    cfg.FloatOpt(
+        "migration_timeout_s",
+        default=800.0,
+        min=0.0,
+        help="""
+Seconds for each GiB of memory after which Nova gives a live migration up,
+for the cost ``precopy`` and the check ``converges``; 0 for never.
+
+Set it to ``[libvirt] live_migration_completion_timeout`` of the compute
+nodes. Nova counts an instance of less than 2 GiB as 2 GiB.
 """,
     ),
     cfg.IntOpt(

@@ -3,7 +3,9 @@
 
 import dataclasses
 
+from nova_rebalancer.model import cloud
 from nova_rebalancer.model import state
+from nova_rebalancer.path import costs
 
 SETUP_S = 1.0
 """Least time of a migration: checks at both hosts, and the ports' move."""
@@ -30,3 +32,8 @@ class Memory:
     def duration_s(self, start: state.PlacementState, v: int) -> float:
         """Return seconds for one copy of its memory."""
         return SETUP_S + (state.memory_mib(start, v) or 0) / self.rate_mibps
+
+
+def make(snapshot: cloud.Snapshot, start: state.PlacementState, settings: costs.Settings) -> Memory:
+    """Return the cost at the rate of ``settings``."""
+    return Memory(settings.migration_rate_mibps)

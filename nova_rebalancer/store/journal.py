@@ -380,16 +380,33 @@ class Journal:
             Source, destination, method, memory in MiB, and the seconds from running to ended.
         """
         c = schema.MIGRATIONS.c
+        found = self._arrived(cloud, limit, c.source, c.dest, c.method, c.memory_mib)
+        return [(source, dest, how, mib, float(took)) for source, dest, how, mib, took in found]
+
+    def copied(self, cloud: str, limit: int = 3000) -> list[tuple[str, int, float]]:
+        """Return what confirmed live migrations of known memory took, the newest first.
+
+        Returns
+        -------
+        list
+            Instance, memory in MiB, and the seconds from running to ended.
+        """
+        c = schema.MIGRATIONS.c
+        found = self._arrived(cloud, limit, c.instance, c.method, c.memory_mib)
+        return [(one, mib, float(took)) for one, how, mib, took in found if how == "live" and mib]
+
+    def _arrived(self, cloud: str, limit: int, *columns: sa.ColumnElement[Any]) -> Sequence[Any]:
+        """Return columns of confirmed migrations, and last the seconds from running to ended."""
+        c = schema.MIGRATIONS.c
         seconds = c.ended_at - c.running_at
         query = (
-            sa.select(c.source, c.dest, c.method, c.memory_mib, seconds)
+            sa.select(*columns, seconds)
             .join(schema.RUNS)
             .where(schema.RUNS.c.cloud == cloud, c.state == records.CONFIRMED, seconds.is_not(None))
             .order_by(c.ended_at.desc(), c.id.desc())
             .limit(limit)
         )
-        found = self._data.all(query)
-        return [(source, dest, how, mib, float(took)) for source, dest, how, mib, took in found]
+        return self._data.all(query)
 
     def asked_since(self, cloud: str, since: float) -> int:
         """Return how many migrations were asked for at ``since`` or later."""

@@ -250,6 +250,8 @@ def test_what_was_measured(book):
     ]
     assert book.durations("prod", 1) == [("a", "b", "live", 1024, 40.0)]
     assert book.durations("other") == []
+    assert book.copied("prod") == [("instance-1", 1024, 40.0), ("instance-0", 1024, 30.0)]
+    assert book.copied("other") == []
     assert [book.asked_since("prod", at) for at in (1000.0, 1000.1, 1020.0, 1020.1)] == [3, 2, 1, 0]
     names = [f"instance-{k}" for k in range(2000)]
     moves = {"instance-0": [("live", 30.0)], "instance-1": [("live", 40.0)]}

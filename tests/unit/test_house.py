@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 GROUPS = (
     "nova_rebalancer.cli",
+    "nova_rebalancer.costs",
     "nova_rebalancer.goals",
     "nova_rebalancer.planners",
     "oslo.config.opts",

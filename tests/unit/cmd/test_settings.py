@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nova_rebalancer.cmd import main
+from nova_rebalancer.store import journal
 from tests import clouds
 
 Plan = Callable[..., dict[str, Any]]
@@ -140,3 +141,32 @@ def test_bad(
     assert main.main(arguments) == code
     out, err = capsys.readouterr()
     assert out == "" and text in err and err.count("\n") == 1
+
+
+def test_learned_from_the_journal(plan: Plan, tmp_path: pathlib.Path) -> None:
+    """``--cost learned`` reads what the cloud's migrations took: j took twice as long as it says.
+
+    j has 1024 MiB: 1.024 s at 1000 MiB/s, and a second beside copying; it took 3.048 s.
+    """
+    url = f"sqlite:///{tmp_path / 'journal.sqlite'}"
+    book = journal.open(url)
+    asked = {"id": "p", "goal": "g", "objective": {"before": 1, "after": 0}, "max_migrations": 1}
+    new = journal.New(key="m0", instance="j", source="a", dest="b", method="live", memory_mib=1024)
+    run = book.begin(asked, cloud="small", region=None, owner="me", now=0.0, entries=[new])
+    (entry,) = book.entries(run.id)
+    for state, at in (("REQUESTED", 1.0), ("RUNNING", 2.0), ("CONFIRMED", 5.048)):
+        more = {"RUNNING": {"running_at": at}, "CONFIRMED": {"ended_at": at}}.get(state, {})
+        entry = book.change(entry, "me", at, state, **more)
+    book.end(run.id, "me", 9.0, "DONE", None)
+    made = plan("--cost", "learned", conf=f"[store]\nconnection = {url}\n")
+    assert made["options"]["cost"] == "learned"
+    assert made["options"]["time_factors"] == {"*": 2.0}
+    assert [one["end_s"] for one in made["migrations"]] == [3.048]
+
+
+def test_cost_of_the_file(plan: Plan) -> None:
+    """[path] says what migrations cost, and the command line says it last."""
+    conf = "[path]\ncost = precopy\ndirty_rate_mibps = 500\n"
+    made = plan(conf=conf)["options"]
+    assert (made["cost"], made["dirty_rate_mibps"]) == ("precopy", 500)
+    assert plan("--cost", "memory", conf=conf)["options"]["cost"] == "memory"
