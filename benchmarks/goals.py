@@ -24,6 +24,11 @@ import mixed_clouds
 
 MOST_GAP = 0.03
 
+HEADER = (
+    f"{'seed':>6} {'goal':12} {'before':>9} {'after':>9} {'bound':>9} {'gap':>7} {'moves':>5} "
+    f"{'s':>6}  verdict"
+)
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``nova-rebalance``."""
@@ -102,10 +107,7 @@ def main() -> int:
     parser.add_argument("--time-limit", type=float, default=10.0, help="default 10")
     parser.add_argument("--long", type=float, default=60.0, help="default 60")
     options = parser.parse_args()
-    print(
-        f"{'seed':>6} {'goal':12} {'before':>9} {'after':>9} {'bound':>9} {'gap':>7} {'moves':>5} "
-        f"{'s':>6}  verdict"
-    )
+    print(HEADER)
     bad: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
         for seed in options.seeds:

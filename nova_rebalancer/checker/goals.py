@@ -10,6 +10,7 @@ import math
 
 from nova_rebalancer.checker import documents
 from nova_rebalancer.checker import facts
+from nova_rebalancer.checker import fit
 from nova_rebalancer.checker import placing
 
 Placement = Mapping[str, facts.Place]
@@ -252,10 +253,11 @@ def _copies(names: Mapping[str, str | None], placement: Placement) -> float:
     return float(len(there))
 
 
-_GOALS: dict[str, Callable[[facts.Cloud, Options, Placement], float]] = {
+_GOALS: dict[str, Callable[[facts.Cloud, Options, Placement], float | None]] = {
     "balance": _balance,
     "consolidate": _consolidate,
     "drain": _drain,
+    "flavor-fit": fit.missing,
     "locality": _locality,
     "power": _power,
     "repair": _repair,

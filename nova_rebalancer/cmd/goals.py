@@ -7,6 +7,8 @@ from nova_rebalancer.cmd import numbers
 
 GOALS = {
     "fragmentation": "share of free cores that no instance of --fragment-cores cores can use",
+    "flavor-fit": "share of the instances of --flavor that all free capacity would be enough for "
+    "and that there is no room for",
     "consolidate": "hosts with anything on them",
     "balance": "share of the load that is on hosts with more than their fair share",
     "drain": "instances on the hosts and aggregates of --drain",
@@ -27,6 +29,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what to lower (default fragmentation, with --drain drain); several in order, the "
         "first down to a value: balance<=0.1,fragmentation; or by weights: "
         f"2*balance+fragmentation. Goals are {told}",
+    )
+    parser.add_argument(
+        "--flavor",
+        metavar="NAME",
+        action="append",
+        help="flavor that flavor-fit makes room for, or a size written VCPUS:MEMORY_MIB, as "
+        "4:16384; may be given again",
     )
     parser.add_argument(
         "--drain",

@@ -47,6 +47,7 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         time_limit_s = pick(given.time_limit, conf.planner.time_limit_s)
     return controller.Options(
         goal=pick(given.goal, "drain" if given.drain else "fragmentation"),
+        flavors=tuple(given.flavor or conf.goals.flavors),
         drain=tuple(sorted(set(given.drain))),
         balance_resources=tuple(given.balance_resource or conf.goals.balance_resources),
         balance_on=pick(given.balance_on, conf.goals.balance_on),

@@ -7,12 +7,22 @@ GROUP = cfg.OptGroup(
     "goals",
     title="Options of the goals",
     help="""
-What shapes the goals ``balance``, ``consolidate``, ``power``, ``thermal``
-and ``locality``; the goal ``fragmentation`` has a group of its own.
+What shapes the goals ``flavor-fit``, ``balance``, ``consolidate``, ``power``,
+``thermal`` and ``locality``; the goal ``fragmentation`` has a group of its own.
 """,
 )
 
 OPTIONS = [
+    cfg.ListOpt(
+        "flavors",
+        default=[],
+        help="""
+Flavors by name, and sizes written VCPUS:MEMORY_MIB, that the goal
+``flavor-fit`` makes room for. Name what users ask for and are refused most;
+with several, each counts the same. Flavors whose instances have a NUMA
+topology cannot be named: ``fragmentation`` counts their cores by cells.
+""",
+    ),
     cfg.ListOpt(
         "balance_resources",
         default=["VCPU", "MEMORY_MB"],

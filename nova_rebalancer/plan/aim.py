@@ -87,11 +87,10 @@ class Aim:
 
 def _prices(given: formula.Formula, now: state.PlacementState) -> arrays.Floats:
     """Return each host's part in the value, (H,), all together 1 or, without any, 0."""
-    hosts = np.arange(len(now.hosts))
-    found = np.zeros(hosts.size)
+    found = np.zeros(len(now.hosts))
     np.add.at(found, now.host_of, given.stay * (now.host_of == given.home))
     for term in given.terms:
-        found += term.curve.at(term.carried(now.host_of), hosts).sum(axis=0)
+        found += term.by_host(term.carried(now.host_of))
     total = float(found.sum())
     return found / total if total > 0 else found
 
@@ -100,6 +99,8 @@ def _room(given: formula.Formula, now: state.PlacementState) -> arrays.Floats:
     """Return each host's part in what hosts could carry more without a price, (H,)."""
     found = np.zeros(len(now.hosts))
     for term in given.terms:
+        if not isinstance(term, formula.Term):
+            continue
         if isinstance(term.curve, formula.Excess) and term.labels == 1:
             spare = np.maximum(0, term.curve.limit - term.carried(now.host_of)[0])
             found += spare / max(1, int(spare.sum()))

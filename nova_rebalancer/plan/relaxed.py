@@ -12,6 +12,7 @@ Dantzig, Wolfe (1960), Decomposition principle for linear programs; the bound wi
 not final is Lasdon's (Optimization theory for large systems, 1970, section 3.7).
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -27,6 +28,7 @@ from nova_rebalancer.model import state
 from nova_rebalancer.model.objectives import formula
 from nova_rebalancer.model.objectives import separable
 from nova_rebalancer.plan import kinds
+from nova_rebalancer.plan import rooms
 from nova_rebalancer.plan import solver
 
 ROUNDS = 200
@@ -110,7 +112,11 @@ class _Master:
         self._constant = goal.formula.value(start.host_of)
         self._add_rows()
         self._terms = [
-            _Rows(self, term, goal.formula) for term in goal.formula.terms if examples.size
+            _RoomRows(self, term, start.host_of)
+            if isinstance(term, formula.Room)
+            else _Rows(self, term, goal.formula)
+            for term in goal.formula.terms
+            if examples.size
         ]
         self._add_leaving()
         self._add_needs()
@@ -196,6 +202,7 @@ class _Master:
         if self._goal.needs is None:
             return
         (rows,) = self._terms
+        assert isinstance(rows, _Rows)
         start = self._start
         for r, need in enumerate(self._goal.needs.tolist()):
             row = self.row(need - rows.offered_for_good(start, r), self._free)
@@ -315,6 +322,9 @@ def _amounts(
         if value > CLOSE:
             values[k, h] = values.get((k, h), 0.0) + value
     return values
+
+
+_Change = Callable[[arrays.Ints, arrays.Ints, int], arrays.Floats]
 
 
 class _Rows:
@@ -437,6 +447,57 @@ class _Rows:
             price = self._curve.price[None, :] / np.maximum(1.0, self._most)[:, None]
             duals = np.where(self.now > 0, duals, price)
         found: arrays.Floats = self._amount[:, None] * duals[self._label]
+        return found
+
+
+class _RoomRows:
+    """The rows of the room for a size: on each host no more than each amount allows."""
+
+    def __init__(self, master: _Master, room: formula.Room, home: arrays.Ints) -> None:
+        self._amount, self._need = room.amount[master._examples], room.need.tolist()
+        carried = room.carried(home)
+        self._free = np.maximum(0, room.capacity - carried)
+        hosts = np.nonzero(room.counted)[0].tolist() if room.each_costs else []
+        # In place of the room there is now, a column for that of each host.
+        master._constant += room.each_costs * float(room.slots(carried)[hosts].sum())
+        columns = {h: master.column(master._free, -room.each_costs) for h in hosts}
+        self._rows: dict[tuple[int, _Change], dict[int, pywraplp.Constraint]] = {}
+        for a, need in enumerate(self._need):
+            free = self._free[:, a]
+            for change, most in ((rooms.straight, free / need), (rooms.rounded, free // need)):
+                rows = {h: master.row(-master._free, float(most[h])) for h in hosts}
+                for h, row in rows.items():
+                    row.SetCoefficient(columns[h], 1.0)
+                self._rows[a, change] = rows
+
+    def _put(self, k: int, h: int, column: pywraplp.Variable, sign: int) -> None:
+        amount, one = sign * self._amount[k : k + 1], slice(h, h + 1)
+        for (a, change), rows in self._rows.items():
+            if h in rows and amount[0, a]:
+                by = change(amount[:, a], self._free[one, a], self._need[a])
+                rows[h].SetCoefficient(column, -float(by[0, 0]))
+
+    def leave(self, k: int, h: int, column: pywraplp.Variable, count: int) -> None:
+        """Put one leaving instance of kind ``k`` into the rows."""
+        self._put(k, h, column, -1)
+
+    def first(self, k: int, h: int) -> float:
+        """Cost of one more of kind ``k`` beside the rows: none."""
+        return 0.0
+
+    def enter(self, k: int, h: int, column: pywraplp.Variable) -> None:
+        """Put one entering instance of kind ``k`` into the rows."""
+        self._put(k, h, column, 1)
+
+    def entering(self) -> arrays.Floats:
+        """Return what entering costs by the prices of the rows, (K, H)."""
+        found = np.zeros((len(self._amount), len(self._free)))
+        for (a, change), rows in self._rows.items():
+            duals = np.zeros(len(self._free))
+            for h, row in rows.items():
+                duals[h] = row.dual_value()
+            if duals.any():
+                found += change(self._amount[:, a], self._free[:, a], self._need[a]) * duals
         return found
 
 

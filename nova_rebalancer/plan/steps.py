@@ -163,7 +163,7 @@ class _Walk:
     def wholes(self) -> None:
         """Empty whole sums whose last instance has a price, the smallest first."""
         for term in self._goal.formula.terms:
-            if not isinstance(term.curve, formula.Any):
+            if not (isinstance(term, formula.Term) and isinstance(term.curve, formula.Any)):
                 continue
             counted = term.amount > 0
             fixed = term.carried(self._start.host_of)

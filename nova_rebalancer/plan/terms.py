@@ -16,6 +16,7 @@ from nova_rebalancer.model.objectives import formula
 from nova_rebalancer.model.objectives import fragmentation
 from nova_rebalancer.model.objectives import separable
 from nova_rebalancer.plan import flow
+from nova_rebalancer.plan import rooms
 
 FINE = 64
 """Steps of the expression in the smallest price."""
@@ -45,7 +46,7 @@ def told_apart(start: state.PlacementState, goal: base.Goal) -> list[Hashable] |
     columns = [one.stay for one in formulas]
     for one in formulas:
         for term in one.terms:
-            columns += [term.amount, np.where(term.amount > 0, term.label, -1)]
+            columns += term.tells()
     return [row.tobytes() for row in np.array(columns, dtype=np.float64).T.copy()]
 
 
@@ -93,6 +94,7 @@ class Encoded:
         self._model = model
         self._hints: list[tuple[formula.Term, int, int, cp_model.IntVar]] = []
         self._known: dict[int, dict[tuple[int, int], _Bin]] = {}
+        self._rooms: dict[int, rooms.Rooms] = {}
         self.value = self._goal(goal)
 
     def hint(self, placement: state.PlacementState) -> None:
@@ -106,6 +108,8 @@ class Encoded:
             self._model.model.add_hint(
                 var, int(amount > 0) if limit is None else max(0, amount - limit)
             )
+        for room in self._rooms.values():
+            room.hint(placement)
 
     def _goal(self, goal: base.Goal) -> Scaled:
         if isinstance(goal, separable.Separable):
@@ -168,6 +172,9 @@ class Encoded:
             price = round(float(given.stay[kind.example]) / unit)
             found += price * sum(len(kind.at[place]) for place in leave)
         for term in given.terms:
+            if isinstance(term, formula.Room):
+                found += round(term.each_costs / unit) * self._room(term).at_start
+                continue
             carried = term.carried(start.host_of)
             for label, h in self._bins(term):
                 found += _whole(term.curve, int(carried[label, h]), h, unit)
@@ -197,6 +204,11 @@ class Encoded:
         total: list[flow.Expr] = []
         above = 0
         for term in given.terms:
+            if isinstance(term, formula.Room):
+                price = round(term.each_costs / unit)
+                total.append(price * self._room(term).missing)
+                above += price * self._room(term).most
+                continue
             carried = term.carried(start.host_of)
             for (label, h), this in self._bins(term).items():
                 now = int(carried[label, h])
@@ -221,6 +233,11 @@ class Encoded:
                     above += most
         return sum(total), above
 
+    def _room(self, room: formula.Room) -> rooms.Rooms:
+        if id(room) not in self._rooms:
+            self._rooms[id(room)] = rooms.Rooms(self._model, room)
+        return self._rooms[id(room)]
+
     def _active(self, term: formula.Term, label: int, h: int, now: int) -> cp_model.IntVar:
         """Return whether anything of a label is on a host: one boolean for each."""
         model, this = self._model.model, self._bins(term)[label, h]
@@ -242,6 +259,7 @@ class Encoded:
             return
         start = self._model.start
         (term,) = goal.formula.terms
+        assert isinstance(term, formula.Term)
         bins = list(self._bins(term))
         carried = term.carried(start.host_of)[0]
         active = {h: self._active(term, 0, h, int(carried[h])) for _, h in bins}
@@ -284,25 +302,17 @@ class Encoded:
 
 def step(given: formula.Formula) -> float | None:
     """Return the number that all values of a formula are multiples of; None if there is none."""
-    if any(isinstance(term.curve, formula.Pieces) for term in given.terms):
+    prices, curves = _prices(given)
+    if curves:
         return None
     unit = _unit(given)
-    prices = {float(p) for p in given.stay if p}
-    for term in given.terms:
-        prices |= {float(p) for p in np.unique(term.curve.price)}  # type: ignore[attr-defined]
     return unit if all(abs(p / unit - round(p / unit)) < 1e-9 for p in prices) else None
 
 
 def _unit(given: formula.Formula) -> float:
     """Return the step of the expression: the smallest price, or a fine part of it."""
-    prices = [float(p) for p in given.stay if p]
-    curves = [0.0]
-    for term in given.terms:
-        if isinstance(term.curve, formula.Pieces):
-            curves.append(float(np.abs(term.curve.ys).max()))
-        else:
-            prices += [float(p) for p in np.unique(term.curve.price) if p]  # type: ignore[attr-defined]
-    if max(curves) > 0:
+    prices, curves = _prices(given)
+    if max(curves, default=0.0) > 0:
         return max(curves) / CURVE_STEPS
     if not prices:
         return 1.0
@@ -310,6 +320,20 @@ def _unit(given: formula.Formula) -> float:
     if all(abs(p / least - round(p / least)) < 1e-9 for p in prices):
         return least
     return least / FINE
+
+
+def _prices(given: formula.Formula) -> tuple[list[float], list[float]]:
+    """Return the prices of units, without those that are 0, and the dearest of each curve."""
+    prices = [float(p) for p in given.stay if p]
+    curves = []
+    for term in given.terms:
+        if isinstance(term, formula.Room):
+            prices += [term.each_costs] if term.each_costs else []
+        elif isinstance(term.curve, formula.Pieces):
+            curves.append(float(np.abs(term.curve.ys).max()))
+        else:
+            prices += [float(p) for p in np.unique(term.curve.price) if p]  # type: ignore[attr-defined]
+    return prices, curves
 
 
 def _whole(curve: formula.Curve, amount: int, h: int, unit: float) -> int:

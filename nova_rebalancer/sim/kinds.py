@@ -14,9 +14,6 @@ from nova_rebalancer.model import constraints
 from nova_rebalancer.model import state
 from nova_rebalancer.model.constraints import base
 
-NOT_FOR_BOOTS = frozenset({*constraints.RELATIONS, "keep_zone"})
-"""Rules about where an instance is now; what is booted is nowhere yet."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Size:
@@ -35,7 +32,7 @@ class Size:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Kinds:
-    """What may be booted, by index: first the instances of the snapshot, then the sizes.
+    """What may be booted, by index: first the instances of the snapshot, then sizes, then others.
 
     Attributes
     ----------
@@ -49,8 +46,8 @@ class Kinds:
         What each kind is called in results, (V,): its flavor, or its size.
     cores, memory_mib
         Of each kind, (V,).
-    of_size
-        The kind of each size.
+    of_size, of_other
+        The kind of each size, and of each other example by its id.
     """
 
     snapshot: cloud.Snapshot
@@ -60,12 +57,16 @@ class Kinds:
     cores: tuple[int, ...]
     memory_mib: tuple[int, ...]
     of_size: dict[Size, int]
+    of_other: dict[str, int]
 
 
 def build(
-    snapshot: cloud.Snapshot, sizes: Iterable[Size] = (), numa_packing: bool = False
+    snapshot: cloud.Snapshot,
+    sizes: Iterable[Size] = (),
+    numa_packing: bool = False,
+    others: Iterable[cloud.Instance] = (),
 ) -> Kinds:
-    """Return the kinds of a cloud.
+    """Return the kinds of a cloud; ``others`` are examples of what else may be booted.
 
     Raises
     ------
@@ -86,10 +87,12 @@ def build(
     examples = (
         *snapshot.instances,
         *(_example(size, k, somewhere, core) for k, size in enumerate(sizes)),
+        *(dataclasses.replace(one, host=somewhere) for one in others),
     )
-    settings = base.Settings(ignored_rules=NOT_FOR_BOOTS, numa_packing=numa_packing)
+    settings = base.Settings(ignored_rules=constraints.NOT_FOR_BOOTS, numa_packing=numa_packing)
     start = state.build(dataclasses.replace(snapshot, instances=examples), settings)
     first = len(snapshot.instances)
+    last = first + len(sizes)
     return Kinds(
         snapshot,
         examples,
@@ -97,10 +100,12 @@ def build(
         (
             *(one.flavor or _size(one).name for one in snapshot.instances),
             *(size.name for size in sizes),
+            *(one.flavor or _size(one).name for one in examples[last:]),
         ),
         tuple(_cores(one) for one in examples),
         tuple(one.allocations.get("MEMORY_MB", 0) for one in examples),
         {size: first + k for k, size in enumerate(sizes)},
+        {one.id: last + k for k, one in enumerate(examples[last:])},
     )
 
 

@@ -38,6 +38,15 @@ def choose(
     return None
 
 
+def fill(there: books.Books, kind: int, rule: str) -> int:
+    """Boot instances of ``kind`` until one is refused; return how many there are then."""
+    count = 0
+    while (spot := choose(there, kind, None, rule)) is not None:
+        there.add(f"{there.kinds.names[kind]} number {count}", kind, spot, None)
+        count += 1
+    return count
+
+
 def _free(there: books.Books, hosts: arrays.Ints) -> arrays.Floats:
     """Sum of the scaled free amounts of each host, (hosts.size,)."""
     start = there.kinds.start

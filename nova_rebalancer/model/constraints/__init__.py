@@ -68,6 +68,9 @@ HOST_RULES: dict[str, base.HostRule] = {
 
 RELATIONS: dict[str, base.Relation] = {"cell": cell, "hypervisor": hypervisor, "cpu": cpu}
 
+NOT_FOR_BOOTS = frozenset({*RELATIONS, "keep_zone", "scope"})
+"""Rules about where an instance is now, or what a plan may touch; what is booted is nowhere yet."""
+
 IGNORABLE = (
     *(name for name, rule in HOST_RULES.items() if rule.IGNORABLE),
     *(name for name, rule in RELATIONS.items() if rule.IGNORABLE),

@@ -58,6 +58,8 @@ class Settings:
     ----------
     fragment_cores
         X of the fragment rate.
+    flavors
+        Flavors by name, and sizes as VCPUS:MEMORY_MIB, to have room for.
     drain
         Service hosts and aggregates, by name, to empty.
     balance_resources
@@ -77,6 +79,7 @@ class Settings:
     """
 
     fragment_cores: int = 16
+    flavors: tuple[str, ...] = ()
     drain: tuple[str, ...] = ()
     balance_resources: tuple[str, ...] = ("VCPU", "MEMORY_MB")
     balance_on: str = "allocation"

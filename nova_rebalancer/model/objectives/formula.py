@@ -2,10 +2,11 @@
 """What most goals are made of: a price for what each host carries.
 
 A formula is a sum of terms.  Each term adds up an amount of the instances on a host, for each label
-by itself where it has labels, and puts a price on the sum.  From the same formula come the value,
-what one migration changes, and the rows of the planners' models.
+by itself where it has labels, and puts a price on the sum; or several amounts, and puts a price on
+what is missing of the room for one more of a size.  From the same formula come the value, what one
+migration changes, and the rows of the planners' models.
 
-Axes: V instances, H hosts, L labels of a term, B points of a curve.
+Axes: V instances, H hosts, L labels of a term, B points of a curve, A amounts of a size.
 """
 
 import dataclasses
@@ -101,11 +102,109 @@ class Term:
 
     def price(self, carried: arrays.Ints) -> float:
         """Return the price of what is carried, (L, H)."""
-        return float(self.curve.at(carried, np.arange(self.base.size)).sum())
+        return float(self.by_host(carried).sum())
+
+    def by_host(self, carried: arrays.Ints) -> arrays.Floats:
+        """Return each host's part in the price, (H,)."""
+        found: arrays.Floats = self.curve.at(carried, np.arange(self.base.size)).sum(axis=0)
+        return found
+
+    def change(
+        self, carried: arrays.Ints, v: arrays.Ints, h: arrays.Ints, sign: int
+    ) -> arrays.Floats:
+        """Return what the price changes if ``v`` came to (1) or left (-1) ``h``; they broadcast."""
+        now = carried[self.label[v], h]
+        return self.curve.at(now + sign * self.amount[v], h) - self.curve.at(now, h)
+
+    def add(self, carried: arrays.Ints, v: int, h: int, sign: int) -> None:
+        """Put ``v`` on host ``h`` (1), or take it away (-1), in what is carried."""
+        carried[self.label[v], h] += sign * self.amount[v]
+
+    def tells(self) -> list[arrays.Ints]:
+        """Return all that the price can depend on in an instance, (V,) each."""
+        return [self.amount, np.where(self.amount > 0, self.label, -1)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Room:
+    """``each_costs`` for each instance of a size that there could be room for, and is not.
+
+    A host has room for as many as the scarcest of its amounts allows.  All that is free together
+    would be enough for ``ideal`` of them.
+
+    Attributes
+    ----------
+    amount
+        (V, A) what each instance takes where it is.
+    base, capacity
+        (H, A) what is taken whatever moves, and what there is.
+    need
+        (A,) the size, > 0.
+    counted
+        (H,) hosts that the room counts on.
+    ideal
+        Most that any placement can have room for.
+    each_costs
+        The price, >= 0.
+    """
+
+    amount: arrays.Ints
+    base: arrays.Ints
+    capacity: arrays.Ints
+    need: arrays.Ints
+    counted: arrays.Bools
+    ideal: int
+    each_costs: float
+
+    def carried(self, host_of: arrays.Ints) -> arrays.Ints:
+        """Return what each host carries, (H, A)."""
+        return summed(self.amount, self.base, host_of)
+
+    def each(self, carried: arrays.Ints) -> arrays.Ints:
+        """Return for how many more each amount is enough, (H, A); 0 on hosts not counted."""
+        free = np.maximum(0, self.capacity - carried)
+        found: arrays.Ints = free // self.need * self.counted[:, None]
+        return found
+
+    def slots(self, carried: arrays.Ints) -> arrays.Ints:
+        """Return for how many more there is room on each host, (H,)."""
+        found: arrays.Ints = self.each(carried).min(axis=1)
+        return found
+
+    def price(self, carried: arrays.Ints) -> float:
+        """Return the price of what is carried, (H, A)."""
+        return self.each_costs * float(self.ideal - int(self.slots(carried).sum()))
+
+    def by_host(self, carried: arrays.Ints) -> arrays.Floats:
+        """Return the price of what is free on each host beyond its room, up to one's, (H,)."""
+        free = np.maximum(0, self.capacity - carried) * self.counted[:, None]
+        slots = self.slots(carried)
+        part: arrays.Floats = np.minimum(free / self.need, slots[:, None] + 1).mean(axis=1) - slots
+        return self.each_costs * part
+
+    def change(
+        self, carried: arrays.Ints, v: arrays.Ints, h: arrays.Ints, sign: int
+    ) -> arrays.Floats:
+        """Return what the price changes if ``v`` came to (1) or left (-1) ``h``; they broadcast."""
+        free = self.capacity[h] - carried[h]
+        slots = [
+            (np.maximum(0, one) // self.need).min(axis=-1)
+            for one in (free - sign * self.amount[v], free)
+        ]
+        found: arrays.Floats = self.each_costs * self.counted[h] * (slots[1] - slots[0])
+        return found
+
+    def add(self, carried: arrays.Ints, v: int, h: int, sign: int) -> None:
+        """Put ``v`` on host ``h`` (1), or take it away (-1), in what is carried."""
+        carried[h] += sign * self.amount[v]
+
+    def tells(self) -> list[arrays.Ints]:
+        """Return all that the price can depend on in an instance, (V,) each."""
+        return list(self.amount.T)
 
 
 def summed(amount: arrays.Ints, base: arrays.Ints, host_of: arrays.Ints) -> arrays.Ints:
-    """Return ``base`` (H,) and the amounts of the instances on each host, together."""
+    """Return ``base`` (H, ...) and the amounts (V, ...) of the instances on each host, together."""
     found = base.copy()
     np.add.at(found, host_of, amount)
     return found
@@ -120,7 +219,7 @@ def plain(amount: arrays.Ints, base: arrays.Ints, curve: Curve) -> Term:
 class Formula:
     """The price of the terms, and ``stay`` (V,) for whoever is where it started."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[Term | Room, ...]
     stay: arrays.Floats
     home: arrays.Ints
 
@@ -144,18 +243,15 @@ class Tally:
         h = self.host_of[v]
         change: arrays.Floats = -self.formula.stay[v] * (h == self.formula.home[v])
         for term, carried in zip(self.formula.terms, self.carried, strict=True):
-            now = carried[term.label[v], h]
-            change += term.curve.at(now - term.amount[v], h) - term.curve.at(now, h)
+            change += term.change(carried, v, h, -1)
         return change
 
     def arriving(self, v: int, hosts: arrays.Ints) -> arrays.Floats:
         """Return the change of the value if ``v`` were on each of ``hosts`` as well."""
         change: arrays.Floats = self.formula.stay[v] * (hosts == self.formula.home[v])
         for term, carried in zip(self.formula.terms, self.carried, strict=True):
-            if term.amount[v]:
-                now = carried[term.label[v], hosts]
-                change = change + term.curve.at(now + term.amount[v], hosts)
-                change = change - term.curve.at(now, hosts)
+            if np.any(term.amount[v]):
+                change = change + term.change(carried, np.array(v), hosts, 1)
         return change
 
     def move(self, v: int, h: int) -> None:
@@ -164,10 +260,10 @@ class Tally:
         change = float(self.leaving(at)[0])
         source = int(self.host_of[v])
         for term, carried in zip(self.formula.terms, self.carried, strict=True):
-            carried[term.label[v], source] -= term.amount[v]
+            term.add(carried, v, source, -1)
         self.host_of[v] = -1
         change += float(self.arriving(v, to)[0])
         for term, carried in zip(self.formula.terms, self.carried, strict=True):
-            carried[term.label[v], h] += term.amount[v]
+            term.add(carried, v, h, 1)
         self.host_of[v] = h
         self.value += change

@@ -27,19 +27,27 @@ SINGLE = (
     "balance",
     "consolidate",
     "drain",
+    "flavor-fit",
     "repair",
     "power",
     "thermal",
     "sharing",
     "locality",
 )
-SEVERAL = ("balance<=0.1,consolidate", "2*balance+locality", "consolidate<=2,fragmentation")
+SEVERAL = (
+    "balance<=0.1,consolidate",
+    "2*balance+locality",
+    "consolidate<=2,fragmentation",
+    "flavor-fit<=0.3,consolidate",
+)
 
 WORK = 0.05
 
 
 def decorated(made: clouds.Document) -> clouds.Document:
-    """The cloud with what the goals look at: images, workloads, measured use, watts and inlets."""
+    """The cloud with what the goals look at: images, workloads, measured use, watts, flavors."""
+    amounts = {"VCPU": 2, "MEMORY_MB": 3}
+    made["flavors"] = [{"id": "f", "name": "small", "resources": amounts, "extra_specs": {}}]
     for i, one in enumerate(made["hosts"]):
         if i % 2:
             one["watts"] = [50 + 10 * i, 200, 220 + i]
@@ -61,7 +69,13 @@ def options_of(made: clouds.Document, goal: str) -> controller.Options:
     drain = ()
     if goal == "drain":
         drain = (made["hosts"][0].get("service_host") or made["hosts"][0]["id"],)
-    return controller.Options(goal=goal, fragment_cores=clouds.CORES, drain=drain, balance_on="use")
+    return controller.Options(
+        goal=goal,
+        fragment_cores=clouds.CORES,
+        flavors=("small",) if goal == "flavor-fit" else ("small", "3:2"),
+        drain=drain,
+        balance_on="use",
+    )
 
 
 def goal_of(
@@ -110,8 +124,8 @@ def test_promises(planner: base.Planner, goal: str) -> None:
         try:
             aim = goal_of(snapshot, start, options)
         except controller.exceptions.UsageError as error:
-            # Nobody carries anything that could be balanced.
-            assert "balance" in str(error)
+            # Nobody carries anything that could be balanced; no host has VCPUs.
+            assert "balance" in str(error) or "no usable host" in str(error)
             return
         found = planner(start, aim, base.Budget(moves, work=WORK), 0, base.Watch())
         reached = start.placed(found.host_of, found.cells_of)
