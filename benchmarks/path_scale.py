@@ -211,13 +211,16 @@ def swapped(
     target = host_of.copy()
     left = {f: rng.permutation(np.flatnonzero(flavor_of == f)).tolist() for f in set(flavor_of)}
     order = rng.permutation(flavor_of).tolist()
-    while moves > 1:
+    while moves:
         # A flavor as often as it has instances; each instance once at most.
         rest, wanted = left[order.pop()], int(rng.integers(ring[0], ring[1] + 1))
         members: dict[int, int] = {}
         while rest and len(members) < min(wanted, moves):
             members.setdefault(int(host_of[rest[-1]]), rest[-1])
             rest.pop()
+        if moves - len(members) == 1:
+            # There is no ring of one.
+            members.popitem()
         if len(members) > 1:
             hosts = list(members)
             target[list(members.values())] = hosts[1:] + hosts[:1]
