@@ -123,13 +123,23 @@ def _carried(
     return found
 
 
+def _is_allocated(cloud: facts.Cloud, name: str) -> bool:
+    """Whether anything offers or takes a resource, rather than that its use was measured alone."""
+    resources = set(CORES) if name == "VCPU" else {name}
+    offered = [host.inventories for host in cloud.hosts.values()] + list(cloud.pools.values())
+    taken = [instance.allocations for instance in cloud.instances.values()]
+    return any(resources & one.keys() for one in (*offered, *taken))
+
+
 def _balance(cloud: facts.Cloud, options: Options, placement: Placement) -> float:
     on = options.get("balance_on", "allocation")
-    ways = ("allocation", "use") if on == "both" else (on,)
     names = options.get("balance_resources", ["VCPU", "MEMORY_MB"])
     total = 0.0
     usable = {host.id for host in _usable(cloud)}
     for name in names:
+        ways = ("allocation", "use") if on == "both" else (on,)
+        if not _is_allocated(cloud, name):
+            ways = ("use",)
         for way in ways:
             takes, fixed, offers = _measured(cloud, name, way)
             start = _carried(takes, fixed, cloud.placement)

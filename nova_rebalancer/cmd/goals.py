@@ -61,9 +61,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--headroom",
         metavar="SHARE",
-        type=numbers.share,
+        type=_headroom,
+        action="append",
+        default=[],
         help="share of each host's capacity that consolidate leaves free where it sends "
-        "instances (default 0)",
+        "instances (default 0), or RESOURCE=SHARE for one resource class; may be given again",
     )
     parser.add_argument(
         "--spare-hosts",
@@ -72,3 +74,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="hosts' worth of capacity, of the largest, that consolidate leaves free in all "
         "(default 0)",
     )
+
+
+def _headroom(text: str) -> tuple[str, float]:
+    """Read SHARE or RESOURCE=SHARE; without a resource it is empty."""
+    resource, _, share = text.rpartition("=")
+    return resource.strip(), numbers.share(share)

@@ -2,6 +2,7 @@
 """Where an option's value comes from: the command line, else configuration files, else us."""
 
 import argparse
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from oslo_config import cfg
 from nova_rebalancer import conf as our_conf
 from nova_rebalancer import controller
 from nova_rebalancer import exceptions
+from nova_rebalancer.cmd import numbers
 from nova_rebalancer.model import scope
 
 
@@ -45,13 +47,15 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         time_limit_s = None
     else:
         time_limit_s = pick(given.time_limit, conf.planner.time_limit_s)
+    headroom = dict(given.headroom)
     return controller.Options(
         goal=pick(given.goal, "drain" if given.drain else "fragmentation"),
         flavors=tuple(given.flavor or conf.goals.flavors),
         drain=tuple(sorted(set(given.drain))),
         balance_resources=tuple(given.balance_resource or conf.goals.balance_resources),
         balance_on=pick(given.balance_on, conf.goals.balance_on),
-        headroom=pick(given.headroom, conf.goals.headroom),
+        headroom=headroom.pop("", conf.goals.headroom),
+        headroom_of=headroom or _shares(conf.goals.headroom_of),
         spare_hosts=pick(given.spare_hosts, conf.goals.spare_hosts),
         idle_w=conf.goals.idle_w,
         busy_w=conf.goals.busy_w,
@@ -74,6 +78,14 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         scope=tuple(scope.parse(given.scope).texts()),
         **rules(conf, given),
     )
+
+
+def _shares(given: Mapping[str, str]) -> dict[str, float]:
+    """Read the shares of ``[goals] headroom_of``."""
+    try:
+        return {name: numbers.share(share) for name, share in sorted(given.items())}
+    except argparse.ArgumentTypeError as error:
+        raise exceptions.InputError(f"configuration: [goals] headroom_of: {error}") from None
 
 
 def rules(conf: Any, given: argparse.Namespace) -> dict[str, Any]:

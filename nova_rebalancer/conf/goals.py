@@ -54,14 +54,23 @@ Share of every host's capacity, of each resource, that the goal
 peaks: 0.1 to 0.2 is a good start where cores are not overcommitted.
 """,
     ),
+    cfg.DictOpt(
+        "headroom_of",
+        default={},
+        help="""
+The same for single resource classes, in place of ``headroom``, as
+MEMORY_MB:0.1,DISK_GB:0.3. VCPU stands for all cores where PCPU is not named.
+Memory is seldom overcommitted and needs less than cores that are.
+""",
+    ),
     cfg.IntOpt(
         "spare_hosts",
         default=0,
         min=0,
         help="""
-How many hosts' worth of capacity the goal ``consolidate`` leaves free in
-all on the hosts that stay in use, counted by the largest: with 1 the
-instances of any one host that fails find a place on the others.
+How many hosts' worth of capacity, of each resource, the goal ``consolidate``
+leaves free in all on the hosts that stay in use, counted by the largest: with
+1 what is free on the others is as much as any one host that fails can hold.
 """,
     ),
     cfg.FloatOpt(

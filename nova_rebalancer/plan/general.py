@@ -55,9 +55,8 @@ def plan(
     if bound is not None:
         watch.bound(bound)
     if bound is None or best.value.value - bound > target.TOLERANCE:
-        space = goal.narrowed(start) if isinstance(goal, separable.Separable) else start
         until = search.Until(watch, -math.inf if bound is None else bound)
-        searching = search.Search(space, goal, best, budget, seed, until)
+        searching = search.Search(start, goal, best, budget, seed, until)
         searching.run()
         best = searching.best
     return dataclasses.replace(best, bound=bound)
@@ -193,6 +192,7 @@ def _one_by_one(
 
     The bound is what each goal's own bound together give: right, and seldom tight.
     """
+    start = goal.narrowed(start)
     bounds = {}
     best = first
     for member in goal.members():

@@ -84,6 +84,7 @@ def _one_by_one(
     watch: base.Watch,
 ) -> target.Target:
     """Return the target of the one goal that is best for all together, or ``start``."""
+    start = goal.narrowed(start)
     best = target.Target(
         start.host_of, start.cells_of, goal.evaluate(start), None, target.FEASIBLE, "greedy", seed
     )

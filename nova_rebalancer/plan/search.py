@@ -22,6 +22,8 @@ from nova_rebalancer.model import arrays
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base as objectives
+from nova_rebalancer.model.objectives import combined
+from nova_rebalancer.model.objectives import separable
 from nova_rebalancer.plan import aim
 from nova_rebalancer.plan import base
 from nova_rebalancer.plan import greedy
@@ -101,6 +103,8 @@ class Search:
         seed: int,
         watch: base.Watch,
     ) -> None:
+        if isinstance(goal, separable.Separable | combined.Combined):
+            start = goal.narrowed(start)
         self.best = first
         self._start = start
         self._closed = _overfull(start)

@@ -37,10 +37,10 @@ def make(
     UsageError
         If a resource is neither allocated nor measured anywhere.
     """
-    ways = ("allocation", "use") if settings.balance_on == "both" else (settings.balance_on,)
     terms, loads = [], []
-    weight = 1.0 / (len(ways) * len(settings.balance_resources))
     for name in settings.balance_resources:
+        ways = _ways(snapshot, name, settings.balance_on)
+        weight = 1.0 / (len(ways) * len(settings.balance_resources))
         for way in ways:
             amount, fixed, capacity = measured(snapshot, start, name, way)
             capacity = np.where(start.usable, capacity, 0)
@@ -79,6 +79,21 @@ def make(
         formula.Formula(tuple(terms), np.zeros(start.host_of.size), start.host_of),
         details,
     )
+
+
+def _ways(snapshot: cloud.Snapshot, name: str, on: str) -> tuple[str, ...]:
+    """Return how a resource is counted; what nobody offers or allocates, by its use alone."""
+    names = {name, "PCPU"} if name == CORES else {name}
+    allocated = any(
+        not names.isdisjoint(amounts)
+        for amounts in (
+            *(one.inventories for one in (*snapshot.hosts, *snapshot.pools)),
+            *(one.allocations for one in snapshot.instances),
+        )
+    )
+    if not allocated:
+        return ("use",)
+    return ("allocation", "use") if on == "both" else (on,)
 
 
 def measured(

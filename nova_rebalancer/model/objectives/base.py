@@ -66,8 +66,9 @@ class Settings:
         What to even out: resource classes, and names of measured use; VCPU stands for all cores.
     balance_on
         "allocation", "use" (measured; the allocation where nothing was measured) or "both".
-    headroom
-        Share of a host's capacity of every resource that consolidation leaves free, in [0, 1).
+    headroom, headroom_of
+        Share of a host's capacity of every resource that consolidation leaves free, in [0, 1), and
+        of single resource classes in its place; VCPU stands for all cores where PCPU is not named.
     spare_hosts
         How many of the largest hosts' capacity consolidation leaves free in all, for failures.
     idle_w, busy_w
@@ -84,6 +85,7 @@ class Settings:
     balance_resources: tuple[str, ...] = ("VCPU", "MEMORY_MB")
     balance_on: str = "allocation"
     headroom: float = 0.0
+    headroom_of: dict[str, float] = dataclasses.field(default_factory=dict)
     spare_hosts: int = 0
     idle_w: float = 100.0
     busy_w: float = 300.0

@@ -17,6 +17,7 @@ from nova_rebalancer import exceptions
 from nova_rebalancer.model import path
 from nova_rebalancer.model import state
 from nova_rebalancer.model.objectives import base
+from nova_rebalancer.model.objectives import separable
 
 STEP = 1e4
 """How much more a level counts than the next: a change of less than a ten-thousandth of its value
@@ -106,6 +107,13 @@ class Combined:
             for _, goal in level.parts:
                 yield goal
 
+    def narrowed(self, start: state.PlacementState) -> state.PlacementState:
+        """Return the state that keeps what each of the goals keeps free."""
+        for goal in self.members():
+            if isinstance(goal, separable.Separable):
+                start = goal.narrowed(start)
+        return start
+
     def evaluate(self, placement: state.PlacementState) -> base.Value:
         """Return the value of all together, and the breakdown of each."""
         values = {goal.name: goal.evaluate(placement) for goal in self.members()}
@@ -143,7 +151,7 @@ def make(text: str, of: Callable[[str], base.Goal], start: state.PlacementState)
     Raises
     ------
     UsageError
-        If the text cannot be read.
+        If the text cannot be read, or the goals cannot be planned for together.
     """
     wishes = parse(text)
     if len(wishes) == 1 and len(wishes[0].parts) == 1 and wishes[0].threshold is None:
@@ -162,7 +170,16 @@ def make(text: str, of: Callable[[str], base.Goal], start: state.PlacementState)
         now = level.value(values)
         weight = STEP ** (len(wishes) - 1 - k) / (now or _scale(values))
         levels.append(dataclasses.replace(level, weight=weight))
-    return Combined(text.replace(" ", ""), tuple(levels))
+    made = Combined(text.replace(" ", ""), tuple(levels))
+    if made.narrowed(start) is not start:
+        for goal in made.members():
+            # What is kept free would be no free cores to it.
+            if not isinstance(goal, separable.Separable):
+                raise exceptions.UsageError(
+                    f'--goal "{text}": --headroom cannot be kept in one plan with {goal.name}; '
+                    "make one plan after the other"
+                )
+    return made
 
 
 def _scale(values: dict[str, float]) -> float:

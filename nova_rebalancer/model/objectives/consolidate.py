@@ -8,6 +8,7 @@ VMware DPM: hosts are emptied, to be switched off, while what remains keeps a re
 
 import numpy as np
 
+from nova_rebalancer import exceptions
 from nova_rebalancer.model import arrays
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import state
@@ -19,7 +20,14 @@ from nova_rebalancer.model.objectives import separable
 def make(
     snapshot: cloud.Snapshot, start: state.PlacementState, settings: base.Settings
 ) -> separable.Separable:
-    """Return the goal; ``headroom`` stays free on every host that instances are sent to."""
+    """Return the goal; the headroom stays free on every host that instances are sent to.
+
+    Raises
+    ------
+    UsageError
+        If a resource is named that no host has.
+    """
+    reserve = _reserve(start, settings)
     term = active(start, np.where(start.usable, 1.0, 0.0))
 
     def details(host_of: arrays.Ints) -> tuple[base.Part, ...]:
@@ -39,9 +47,26 @@ def make(
         "hosts",
         formula.Formula((term,), np.zeros(start.host_of.size), start.host_of),
         details,
-        np.full(len(start.resources), settings.headroom) if settings.headroom else None,
+        reserve if reserve.any() else None,
         needs=_needs(start, settings.spare_hosts) if settings.spare_hosts else None,
     )
+
+
+def _reserve(start: state.PlacementState, settings: base.Settings) -> arrays.Floats:
+    """Return the share of each resource that stays free, (R,)."""
+    found = np.full(len(start.resources), settings.headroom)
+    shares = dict(settings.headroom_of)
+    for name in shares:
+        if name not in start.resources:
+            raise exceptions.UsageError(
+                f"--headroom {name}={shares[name]:g}: no host of this cloud has {name}; there are: "
+                + ", ".join(start.resources)
+            )
+    if "VCPU" in shares:
+        shares.setdefault("PCPU", shares["VCPU"])
+    for r, name in enumerate(start.resources):
+        found[r] = shares.get(name, found[r])
+    return found
 
 
 def active(start: state.PlacementState, price: arrays.Floats) -> formula.Term:

@@ -106,6 +106,19 @@ def test_configuration_adds_up(plan: Plan) -> None:
     assert options["banned_hosts"] == ["c", "d"]
 
 
+def test_headroom_and_flavors(plan: Plan) -> None:
+    """Shares of single resources stand beside that of all; the command line replaces the file."""
+    conf = "[goals]\nheadroom = 0.3\nheadroom_of = MEMORY_MB:0.2\nflavors = 2:4,4:8\n"
+    options = plan("--goal", "consolidate", conf=conf)["options"]
+    assert (options["headroom"], options["headroom_of"]) == (0.3, {"MEMORY_MB": 0.2})
+    given = ("--headroom", "0.1", "--headroom", "VCPU=0.4", "--flavor", "1:2")
+    options = plan("--goal", "flavor-fit", *given, conf=conf)["options"]
+    assert (options["headroom"], options["headroom_of"]) == (0.1, {"VCPU": 0.4})
+    assert options["flavors"] == ["1:2"]
+    with pytest.raises(SystemExit):
+        plan("--headroom", "VCPU=2")
+
+
 @pytest.mark.parametrize(("options", "conf"), [(("--opt-in",), ""), ((), "opt_in = true\n")])
 def test_opt_in(plan: Plan, options: tuple[str, ...], conf: str) -> None:
     """Either of both turns it on: nothing asks to be moved, so nothing is."""
@@ -123,6 +136,7 @@ def test_opt_in(plan: Plan, options: tuple[str, ...], conf: str) -> None:
         (("--pin", "z=a"), "", 2, "--pin z: no such instance"),
         (("--ban", "i=a,"), "opt_in = perhaps\n", 1, "opt_in"),
         ((), "soft_group_cost = -1\n", 1, "soft_group_cost"),
+        ((), "[goals]\nheadroom_of = VCPU:x\n", 1, "headroom_of: 'x' is not a number"),
     ],
 )
 def test_bad(
