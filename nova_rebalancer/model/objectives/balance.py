@@ -84,14 +84,10 @@ def make(
 def _ways(snapshot: cloud.Snapshot, name: str, on: str) -> tuple[str, ...]:
     """Return how a resource is counted; what nobody offers or allocates, by its use alone."""
     names = {name, "PCPU"} if name == CORES else {name}
-    allocated = any(
-        not names.isdisjoint(amounts)
-        for amounts in (
-            *(one.inventories for one in (*snapshot.hosts, *snapshot.pools)),
-            *(one.allocations for one in snapshot.instances),
-        )
-    )
-    if not allocated:
+    known = {r for host in snapshot.hosts for r in host.inventories}
+    known |= {r for pool in snapshot.pools for r in pool.inventories}
+    known |= {r for one in snapshot.instances for r in one.allocations}
+    if names.isdisjoint(known):
         return ("use",)
     return ("allocation", "use") if on == "both" else (on,)
 
