@@ -7,6 +7,7 @@ planner is asked again without the places that could not be reached.
 """
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 import importlib.metadata
 import logging
@@ -18,11 +19,13 @@ import stevedore
 from nova_rebalancer import exceptions
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import constraints
+from nova_rebalancer.model import narrowed
 from nova_rebalancer.model import path
 from nova_rebalancer.model import plan_document
 from nova_rebalancer.model import scope
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
+from nova_rebalancer.model.checks import base as checks
 from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import soft_groups
 from nova_rebalancer.model.objectives import base as objectives
@@ -68,6 +71,7 @@ class Options(objectives.Settings):
     ignored_rules: tuple[str, ...] = ()
     opt_in: bool = False
     banned_hosts: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
     pins: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     bans: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     learnt: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -82,7 +86,8 @@ class Options(objectives.Settings):
         UsageError
             If a rule, a host or an instance is named that is not there.
         """
-        settings = base.settings(dataclasses.asdict(self))
+        said = dataclasses.asdict(self)
+        settings = dataclasses.replace(base.settings(said), checks=checks_of(said))
         # Nothing is sent to a host that is being emptied.
         drained = drain.hosts(snapshot, self.drain)
         settings = dataclasses.replace(settings, banned_hosts=settings.banned_hosts.union(drained))
@@ -104,7 +109,7 @@ def run(
     planner = plugin("nova_rebalancer.planners", options.planner)
     settings = options.settings(snapshot)
     part = scope.parse(options.scope).narrow(snapshot)
-    start = state.build(part, settings)
+    start = narrowed.build(part, settings)
     cost = cost_of(part, start, options)
     goal = goal_of(part, start, options)
     began = time.monotonic()
@@ -186,6 +191,22 @@ def cost_of(
     settings = costs.Settings(**{name: getattr(options, name) for name in names})
     make: costs.Make = plugin("nova_rebalancer.costs", options.cost)
     return make(snapshot, start, settings)
+
+
+def checks_of(options: Mapping[str, Any]) -> tuple[checks.Chosen, ...]:
+    """Return the checks that ``options`` of a plan name, NAME or NAME=VALUE each.
+
+    Raises
+    ------
+    UsageError
+        If one does not load.
+    """
+    found = []
+    for text in options.get("checks", ()):
+        name, equals, value = text.partition("=")
+        make = plugin("nova_rebalancer.checks", name)
+        found.append(checks.Chosen(name, value if equals else None, make, options))
+    return tuple(found)
 
 
 def _warn(start: state.PlacementState, found: path.MigrationPath, cost: path_base.Cost) -> None:

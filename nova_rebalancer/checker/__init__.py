@@ -12,7 +12,8 @@ then what may be in flight together, then the objective.
 
 ``format``
     The plan is not JSON, breaks the schema, or is of another version; its options ignore a rule
-    that is none or must not be ignored, or have a scope that is none.
+    that is none or must not be ignored, or have a scope that is none or a check with a value that
+    is none.
 ``snapshot_mismatch``
     ``snapshot_sha256``, ``cloud``, ``region``, ``snapshot_taken_at`` or ``numa_choice`` is not
     the snapshot's.
@@ -46,7 +47,8 @@ then what may be in flight together, then the objective.
     begins with: ``out_of_scope``, ``opted_out``, ``not_opted_in``, ``host_not_usable``,
     ``migrating``, ``task_state``, ``status``, ``power_state``, ``locked``, ``no_allocations``,
     ``encrypted_memory``, ``vtpm``, ``accelerator``, ``persistent_memory``, ``pci_devices``*,
-    ``special_ports``*, ``nested_resources``*, ``scheduler_hints``*, ``numa_unknown``.
+    ``special_ports``*, ``nested_resources``*, ``scheduler_hints``*, ``numa_unknown``; ``check``:
+    one of the checks that the options name.
 ``wrong_source``
     ``source`` (or ``source_provider``) is not where the snapshot or the instance's previous hop
     leaves it.
@@ -68,10 +70,10 @@ then what may be in flight together, then the objective.
     A member of an affinity group of two or more goes where no member is that stays.
 ``capacity``
     A host, a shared pool or the nested providers of a host together would be charged above
-    their Placement capacity.
+    their Placement capacity, or what the checks that the options name leave of it.
 ``anti_affinity``
     More members of an anti-affinity group than ``max_server_per_host``, or two instances in
-    conflict, on one host.
+    conflict (or kept apart by a check), on one host.
 ``objective``
     ``before`` or ``after`` is not what replaying gives (within 1e-9), ``bound`` is above one of
     them, ``gap`` is not (after - bound) / \\|after\\|, ``status`` contradicts the numbers, or the
@@ -91,6 +93,7 @@ import pathlib
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.checker import broken
+from nova_rebalancer.checker import checks
 from nova_rebalancer.checker import conflicts
 from nova_rebalancer.checker import documents
 from nova_rebalancer.checker import facts
@@ -184,15 +187,17 @@ def _replay(cloud: facts.Cloud, data: bytes) -> str:
     given = options.read(plan)
     rules.same_snapshot(cloud, plan)
     rules.whole(cloud)
+    kept = checks.read(cloud, plan)
+    cloud = facts.keeping_apart(cloud, kept.apart)
     rules.names(cloud, plan)
     depends_on = rules.dependencies(plan)
     rules.limit(plan)
     rules.stated_order(plan, depends_on)
-    hops = rules.hops(cloud, plan, given)
+    hops = rules.hops(cloud, plan, given, kept.stay)
     rules.chains(plan, depends_on)
     rules.numa_order(cloud, plan, hops, depends_on)
     load = facts.load(cloud, cloud.placement)
-    _in_flight(cloud, plan, hops, depends_on, load)
+    _in_flight(cloud, plan, hops, depends_on, load, kept)
     final = dict(cloud.placement)
     final.update({hop.instance: hop.dest for hop in hops})
     before, after = goal.check(cloud, plan, load, final)
@@ -203,6 +208,7 @@ def _replay(cloud: facts.Cloud, data: bytes) -> str:
     return (
         f"{len(hops)} migrations in {waves} waves are safe in every order their dependencies "
         f"allow; {plan['goal']} {before:.6f} -> {after:.6f}"
+        + (f"; checks that cannot be judged here: {', '.join(kept.unknown)}" * bool(kept.unknown))
     )
 
 
@@ -212,6 +218,7 @@ def _in_flight(
     hops: list[rules.Hop],
     depends_on: list[list[int]],
     load: dict[facts.Limit, int],
+    kept: checks.Checks,
 ) -> None:
     """Raise Broken if something can be overfull while migrations run."""
     arrivals: dict[facts.Limit, dict[int, int]] = {}
@@ -234,7 +241,7 @@ def _in_flight(
             *(
                 flight.Row(
                     key=limit,
-                    capacity=facts.capacity(cloud, limit),
+                    capacity=kept.capacity(cloud, limit),
                     load=load.get(limit, 0),
                     arrivals=arrived,
                     departures=departures.get(limit, {}),

@@ -159,6 +159,15 @@ class Cloud:
     conflicts: Mapping[str, frozenset[str]]
 
 
+def keeping_apart(cloud: Cloud, apart: Mapping[str, frozenset[str]]) -> Cloud:
+    """Return the cloud where those of ``apart`` conflict with each other, too."""
+    both = {
+        name: cloud.conflicts.get(name, frozenset()) | apart.get(name, frozenset())
+        for name in cloud.conflicts.keys() | apart.keys()
+    }
+    return dataclasses.replace(cloud, conflicts=both)
+
+
 def charges(cloud: Cloud, instance_id: str, place: Place) -> dict[Limit, int]:
     """Return what the instance charges at ``place``; every amount is above 0."""
     return _charges(cloud.instances[instance_id], cloud.hosts[place.host], place.cells)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules that a plan keeps whatever runs beside what; each raises Broken."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import graphlib
@@ -168,8 +169,16 @@ def stated_order(plan: documents.Document, depends_on: Sequence[Sequence[int]]) 
                 raise broken.Broken("order", name, f"{what}; it depends on that")
 
 
-def hops(cloud: facts.Cloud, plan: documents.Document, given: options.Options) -> list[Hop]:
-    """Walk through the list: where each migration starts and ends, and that it may."""
+def hops(
+    cloud: facts.Cloud,
+    plan: documents.Document,
+    given: options.Options,
+    kept: Mapping[str, str],
+) -> list[Hop]:
+    """Walk through the list: where each migration starts and ends, and that it may.
+
+    ``kept`` is why a check keeps an instance where it is, by its id.
+    """
     replay = None
     if cloud.document["numa_choice"] == "nova":
         replay = numa.Replay(cloud, given.packing)
@@ -185,6 +194,8 @@ def hops(cloud: facts.Cloud, plan: documents.Document, given: options.Options) -
         refused = migratable.refusal(cloud, given, instance)
         if refused is not None:
             raise _broken("not_migratable", migration, refused.why, refused.code)
+        if instance.id in kept:
+            raise _broken("not_migratable", migration, kept[instance.id], "check")
         if instance.id in excluded:
             raise _broken(
                 "not_migratable", migration, f"the plan excludes it: {excluded[instance.id]}"

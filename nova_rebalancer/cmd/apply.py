@@ -89,6 +89,7 @@ class Apply(outcome.Command):
         from nova_rebalancer.cmd import settings
         from nova_rebalancer.cmd import stage
         from nova_rebalancer.cmd import watching
+        from nova_rebalancer.model import narrowed
         from nova_rebalancer.store import owner
 
         name = parsed_args.plan
@@ -104,6 +105,8 @@ class Apply(outcome.Command):
             conf = settings.load(self.app_args.config_file)
             place = stage.live(plan, name, parsed_args, conf, self.app.stderr)
             place.book.expire(place.cloud.now() - conf.store.keep_days * 86400.0)
+        # A check that cannot be judged stops this here, before anything is asked.
+        narrowed.bound(place.facts, rules)
         if not plan["migrations"]:
             print("nothing to do: the plan has no migrations", file=self.app.stdout)
             return 0

@@ -138,11 +138,11 @@ def _alternatives(
 ) -> "list[alternatives.Alternative]":
     from nova_rebalancer import controller
     from nova_rebalancer.model import alternatives
+    from nova_rebalancer.model import narrowed
     from nova_rebalancer.model import scope
-    from nova_rebalancer.model import state
 
     part = scope.parse(options.scope).narrow(snapshot)
-    start = state.build(part, options.settings(snapshot))
+    start = narrowed.build(part, options.settings(snapshot))
     goal = controller.goal_of(part, start, options)
     after = alternatives.planned(start, plan["migrations"])
     return alternatives.of(after, goal, start.instances.index(instance))

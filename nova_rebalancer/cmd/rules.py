@@ -29,6 +29,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="send nothing to this host; what is there may leave (again for more)",
     )
     group.add_argument(
+        "--check",
+        metavar="NAME[=VALUE]",
+        action="append",
+        default=[],
+        help="keep to this too (again for more): overcommit=RATIO, headroom=SHARE, groups (soft "
+        "groups as hard ones), backup[=TAG] (not while it has the tag), converges, or one of your "
+        "own",
+    )
+    group.add_argument(
         "--pin",
         metavar="INSTANCE=HOST[,HOST]",
         action="append",

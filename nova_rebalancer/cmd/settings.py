@@ -94,6 +94,7 @@ def rules(conf: Any, given: argparse.Namespace) -> dict[str, Any]:
         "ignored_rules": tuple(sorted({*conf.constraints.ignored_rules, *given.ignore_rule})),
         "opt_in": conf.constraints.opt_in or given.opt_in,
         "banned_hosts": tuple(sorted({*conf.constraints.banned_hosts, *given.ban_host})),
+        "checks": tuple(dict.fromkeys((*conf.constraints.checks, *given.check))),
         "pins": _hosts_of("--pin", given.pin),
         "bans": _hosts_of("--ban", given.ban),
         "numa_packing": conf.constraints.numa_packing,

@@ -131,11 +131,13 @@ def goal(
 
 def settings(plan: Mapping[str, Any], name: str) -> "rules.Settings":
     """Return how the plan kept the rules."""
+    from nova_rebalancer import controller
     from nova_rebalancer.model.constraints import base
 
+    said = plan["options"]
     try:
-        return base.settings(plan["options"])
-    except (TypeError, ValueError) as error:
+        return dataclasses.replace(base.settings(said), checks=controller.checks_of(said))
+    except (TypeError, ValueError, exceptions.UsageError) as error:
         raise exceptions.InputError(f"{name}: options: {error}") from None
 
 

@@ -48,6 +48,30 @@ Use it for hosts that are about to go, or that you do not trust. A host that
 is disabled in Nova neither gets nor loses anything.
 """,
     ),
+    cfg.MultiStrOpt(
+        "checks",
+        default=[],
+        help="""
+Checks that plans keep beside the rules, ``NAME`` or ``NAME=VALUE``; one a
+line, as many as you like.
+
+They make plans more careful than Nova and Placement are. Start without any,
+or with ``headroom=0.1`` where hosts should keep room for their guests to
+grow. What ``--check`` names counts too.
+
+Possible values:
+
+* ``overcommit=RATIO``: fill hosts up to this allocation ratio at most, 1 for
+  no overcommit; ``overcommit=VCPU:4,MEMORY_MB:1`` for single classes
+* ``headroom=SHARE``: leave this share of each host's capacity free where
+  instances are sent to; ``headroom=MEMORY_MB:0.1`` for single classes
+* ``groups``: keep soft server groups as if they were hard
+* ``backup`` or ``backup=TAG``: leave instances alone while they have the tag
+* ``converges``: leave alone what writes memory faster than a live migration
+  copies it
+* any other entry point in the group ``nova_rebalancer.checks``
+""",
+    ),
     cfg.FloatOpt(
         "soft_group_cost",
         default=0.001,

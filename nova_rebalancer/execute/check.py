@@ -12,6 +12,7 @@ from nova_rebalancer.execute import base
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import constraints
 from nova_rebalancer.model import ledger
+from nova_rebalancer.model import narrowed
 from nova_rebalancer.model import state
 from nova_rebalancer.model.constraints import base as rules
 from nova_rebalancer.store import records
@@ -110,7 +111,7 @@ def _by_rules(
     ends = {source.id, dest.id}
     busy = any(ends & {one.source, one.dest} for one in facts.running_migrations)
     passing = (*PASSING, *NUMA) if busy else PASSING
-    placement = state.build(facts, settings)
+    placement = narrowed.build(facts, settings)
     v = placement.instances.index(instance.id)
     h = placement.hosts.index(dest.id)
     if v in placement.excluded:
@@ -121,6 +122,8 @@ def _by_rules(
     seen = {host.id: host for host in view.hosts}
     for refusal in constraints.violations(view, instance, seen[source.id], seen[dest.id]):
         return Finding(refusal.rule, refusal.text, refusal.rule in passing)
+    for why in narrowed.refused(narrowed.bound(facts, settings), instance, dest):
+        return Finding(why.code, why.text)
     book = ledger.Ledger(placement)
     for k in book.groups_of.get(v, ()):
         group = placement.groups[k]

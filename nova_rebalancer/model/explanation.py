@@ -8,6 +8,7 @@ from nova_rebalancer import exceptions
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import constraints
 from nova_rebalancer.model import ledger
+from nova_rebalancer.model import narrowed
 from nova_rebalancer.model import state
 from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import migratable
@@ -72,7 +73,8 @@ class Explainer:
     """Judges instances of one snapshot and every host for them, under the operator's settings."""
 
     def __init__(self, snapshot: cloud.Snapshot, settings: base.Settings) -> None:
-        self._start = state.build(snapshot, settings)
+        self._start = narrowed.build(snapshot, settings)
+        self._checks = narrowed.bound(snapshot, settings)
         self._book = ledger.Ledger(self._start)
         self._position = {name: v for v, name in enumerate(self._start.instances)}
         self._view = state.view_of(snapshot, settings)
@@ -84,13 +86,17 @@ class Explainer:
         """Judge one instance."""
         v = self._position[instance.id]
         here = self._hosts[int(self._start.host_of[v])]
-        obstacles = migratable.obstacles(
-            self._view,
-            instance,
-            here,
-            instance.id in self._migrating,
-            self._affinities.get(instance.id),
-        )
+        obstacles = [
+            *migratable.obstacles(
+                self._view,
+                instance,
+                here,
+                instance.id in self._migrating,
+                self._affinities.get(instance.id),
+            )
+        ]
+        kept = narrowed.stays(self._checks, instance)
+        obstacles += [] if kept is None else [kept]
         verdicts = tuple(
             self._verdict(instance, v, here, h, host) for h, host in enumerate(self._hosts)
         )
@@ -102,6 +108,10 @@ class Explainer:
         if host is here:
             return Verdict(host.service_host, True, (), "")
         refusals = tuple(constraints.violations(self._view, instance, here, host))
+        refusals += tuple(
+            constraints.Refusal(why.code, why.text)
+            for why in narrowed.refused(self._checks, instance, host)
+        )
         known = not any(refusal.rule == "numa" for refusal in refusals)
         refusals += tuple(_now(self._book, v, h, numa=known))
         note = ""
@@ -122,6 +132,11 @@ def _now(book: ledger.Ledger, v: int, h: int, numa: bool) -> Iterator[constraint
         left = int(start.capacity[row, r] - book.used[row, r])
         if asked > left:
             resource = start.resources[r].removesuffix(state.NESTED)
+            if resource.endswith(state.CHECKED):
+                resource = resource.removesuffix(state.CHECKED)
+                text = f"checks leave {max(0, left)} {resource} of {name}, it needs {asked}"
+                yield constraints.Refusal("check", text)
+                continue
             yield constraints.Refusal(
                 "capacity", f"{name} has {left} {resource} left, it needs {asked}"
             )

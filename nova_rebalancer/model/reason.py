@@ -28,6 +28,7 @@ CODES: Mapping[str, str] = {
     "scheduler_hints": "It was made with a scheduler hint that names others or hosts.",
     "numa_unknown": "Not all is known that Nova would place its NUMA cells by.",
     "no_host": "The rules leave it no host but its own.",
+    "check": "A check that the operator chose keeps it; ``params.check`` names the check.",
     "affinity": "Moving it alone would split its affinity group.",
     "not_allowed": "A rule keeps it off the host it was meant for.",
     "no_room": "No order of migrations was found that makes room for it.",

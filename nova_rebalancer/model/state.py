@@ -37,6 +37,9 @@ NOWHERE = -1
 NESTED = "@nested"
 """End of the names that count a resource class over the nested providers of a host."""
 
+CHECKED = "@checked"
+"""End of the names of resources that a check leaves less of than Placement."""
+
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 
@@ -210,6 +213,8 @@ class PlacementState:
         used, cell_used = self.used(), self.cell_used()
         found = []
         for p, r in zip(*np.nonzero(used > self.capacity), strict=True):
+            if self.resources[r].endswith(CHECKED):
+                continue
             name = self.service_hosts[np.nonzero(self.row_of[:, r] == p)[0][0]]
             if p >= len(self.hosts):
                 name = f"the pool of {name}"

@@ -17,6 +17,7 @@ from nova_rebalancer.model import reason
 ROOT = pathlib.Path(__file__).parents[2]
 
 GROUPS = (
+    "nova_rebalancer.checks",
     "nova_rebalancer.cli",
     "nova_rebalancer.costs",
     "nova_rebalancer.goals",

@@ -11,6 +11,7 @@ from typing import Protocol
 from nova_rebalancer.model import asked
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import numa
+from nova_rebalancer.model.checks import base as checks_base
 
 TENANT = "filter_tenant_id"
 """Begin of the aggregate metadata that keep hosts for projects."""
@@ -34,6 +35,8 @@ class Settings:
         Why an instance is left where it is after Nova would not migrate it, by its id.
     numa_packing
         Nova's ``[compute] packing_host_numa_cells_allocation_strategy``.
+    checks
+        What is kept beside the rules; the caller loads them.
     """
 
     ignored_rules: frozenset[str] = frozenset()
@@ -43,6 +46,7 @@ class Settings:
     bans: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     learnt: Mapping[str, str] = dataclasses.field(default_factory=dict)
     numa_packing: bool = False
+    checks: tuple[checks_base.Chosen, ...] = ()
 
 
 def settings(options: Mapping[str, Any]) -> Settings:

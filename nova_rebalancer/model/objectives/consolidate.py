@@ -35,6 +35,8 @@ def make(
         found = []
         used = start.placed(host_of, start.cells_of).used()
         for r, name in enumerate(start.resources):
+            if name.endswith(state.CHECKED):
+                continue
             own = on & (start.row_of[:, r] == np.arange(on.size))
             offered = int(start.capacity[: on.size, r][own].sum())
             if offered:
@@ -54,7 +56,7 @@ def make(
 
 def _reserve(start: state.PlacementState, settings: base.Settings) -> arrays.Floats:
     """Return the share of each resource that stays free, (R,)."""
-    found = np.full(len(start.resources), settings.headroom)
+    found = np.where(_counted(start), settings.headroom, 0.0)
     shares = dict(settings.headroom_of)
     for name in shares:
         if name not in start.resources:
@@ -79,11 +81,16 @@ def active(start: state.PlacementState, price: arrays.Floats) -> formula.Term:
     return formula.plain(np.ones_like(start.host_of), fixed, formula.Any(price))
 
 
+def _counted(start: state.PlacementState) -> arrays.Bools:
+    """Return which resources are Placement's, (R,): what checks leave of them is another matter."""
+    return np.array([not name.endswith(state.CHECKED) for name in start.resources], dtype=bool)
+
+
 def _needs(start: state.PlacementState, spare: int) -> arrays.Ints:
     """Return what active hosts must offer in all, (R,): all that is used, and the largest hosts."""
     hosts = len(start.hosts)
     own = (start.row_of == np.arange(hosts)[:, None]) & start.usable[:, None]
-    offered = np.where(own, start.capacity[:hosts], 0)
+    offered = np.where(own & _counted(start), start.capacity[:hosts], 0)
     largest = np.sort(offered, axis=0)[::-1][:spare].sum(axis=0)
     used = np.where(own, start.used()[:hosts], 0).sum(axis=0)
     found: arrays.Ints = np.minimum(used + largest, offered.sum(axis=0))

@@ -253,3 +253,15 @@ def test_plan_of_another_snapshot(planned, explain):
     code, _, told = explain("i-web", "--plan", planned)
     assert code == 1
     assert "it was made from another snapshot" in told
+
+
+def test_checks_say_why_not(explain: Explain) -> None:
+    """``--check`` keeps web where it is by its tag, or b from taking it, and says so."""
+    made = zones()
+    made["instances"][0]["tags"] = ["backup"]
+    code, _, said = explain("web", "--check", "backup", made=made)
+    assert code == 3
+    assert "check backup: i-web has the tag backup" in said
+    found = rows(explain("web", "--check", "headroom=VCPU:0.5", "-f", "json"))
+    assert (found["b"]["possible"], found["b"]["rule"]) == ("no", "check")
+    assert found["b"]["why"] == "checks leave 0 VCPU of b, it needs 4"

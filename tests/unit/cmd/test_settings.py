@@ -184,3 +184,15 @@ def test_cost_of_the_file(plan: Plan) -> None:
     made = plan(conf=conf)["options"]
     assert (made["cost"], made["dirty_rate_mibps"]) == ("precopy", 500)
     assert plan("--cost", "memory", conf=conf)["options"]["cost"] == "memory"
+
+
+def test_checks(plan: Plan) -> None:
+    """[constraints] and the command line name checks together; the plan keeps to them.
+
+    b would be full with j, whose move is what the plan without them has.
+    """
+    conf = "[constraints]\nchecks = backup\nchecks = headroom=VCPU:0.1\n"
+    found = plan("--check", "overcommit=1", "--check", "backup", conf=conf)
+    assert found["options"]["checks"] == ["backup", "headroom=VCPU:0.1", "overcommit=1"]
+    assert [one["instance"] for one in plan()["migrations"]] == ["j"]
+    assert ("j", "b") not in [(one["instance"], one["dest"]) for one in found["migrations"]]

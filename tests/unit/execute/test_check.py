@@ -8,6 +8,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
+from nova_rebalancer import controller
 from nova_rebalancer.execute import check
 from nova_rebalancer.model import cloud as facts
 from nova_rebalancer.model import ledger
@@ -342,3 +343,24 @@ def test_nova_may_show_none_of_ours(made, orders):
             assert error.code == "numa" and flying
         else:
             flying.append(entry)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "found"),
+    [
+        ("headroom=0", {}, None),
+        # i takes all 8 cores of b that are there.
+        ("headroom=0.1", {}, ("no_room", True)),
+        ("headroom=0.1", {"j": 3}, None),
+        ("overcommit=VCPU:0.9", {}, ("no_room", True)),
+        ("backup", {"of_i": {"tags": ["backup"]}}, ("check", False)),
+        ("backup=dump", {"of_i": {"tags": ["backup"]}}, None),
+        ("groups", group("soft-anti-affinity", "i", "j"), ("no_room", True)),
+        ("groups", group("soft-anti-affinity", "i", "k"), None),
+        ("groups", group("soft-affinity", "i", "j"), None),
+    ],
+)
+def test_checks_of_the_plan(text, changes, found):
+    """What a plan's options name as checks is judged again, on the facts of this moment."""
+    chosen = controller.checks_of({"checks": [text]})
+    assert look(small(**changes), checks=chosen) == found
