@@ -119,7 +119,7 @@ def fits_somewhere(there: books.Books, kind: int, group: books.Group | None) -> 
     """Whether a boot has room by arrays that are built anew with it on each host and cells."""
     facts = there.snapshot()
     example = there.kinds.examples[kind]
-    settings = rules.Settings(ignored_rules=kinds.NOT_FOR_BOOTS)
+    settings = rules.Settings(ignored_rules=constraints.NOT_FOR_BOOTS)
     for h, host in enumerate(facts.hosts):
         numbers = [cell.id for cell in host.cells]
         for chosen in itertools.permutations(numbers, len(example.numa or ())):
