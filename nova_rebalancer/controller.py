@@ -19,6 +19,7 @@ import stevedore
 from nova_rebalancer import exceptions
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import constraints
+from nova_rebalancer.model import links
 from nova_rebalancer.model import narrowed
 from nova_rebalancer.model import path
 from nova_rebalancer.model import plan_document
@@ -66,6 +67,9 @@ class Options(objectives.Settings):
     time_factors: dict[str, float] = dataclasses.field(default_factory=dict)
     host_outgoing: int = 1
     host_incoming: int = 1
+    total: int | None = None
+    links: tuple[str, ...] = ()
+    prefer: str = path_base.COST
     demo: dict[str, int] | None = None
     scope: tuple[str, ...] = ()
     ignored_rules: tuple[str, ...] = ()
@@ -115,7 +119,13 @@ def run(
     began = time.monotonic()
     time_s = float("inf") if options.time_limit_s is None else options.time_limit_s
     limits = path_base.Limits(
-        options.max_migrations, options.host_outgoing, options.host_incoming, began + time_s
+        options.max_migrations,
+        options.host_outgoing,
+        options.host_incoming,
+        began + time_s,
+        total=options.total,
+        links=links.of(options.links, part, options.migration_rate_mibps),
+        prefer=options.prefer,
     )
     budget = plan_base.Budget(
         options.max_migrations, began + PLAN_SHARE * time_s, options.work_limit

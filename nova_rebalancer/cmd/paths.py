@@ -6,6 +6,8 @@ import os
 import typing
 from typing import Any
 
+from nova_rebalancer.cmd import numbers
+
 if typing.TYPE_CHECKING:
     from nova_rebalancer.model import cloud
     from nova_rebalancer.store import journal
@@ -19,6 +21,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what a migration costs, so that the cheapest way to the target is taken: memory, "
         "precopy (what is sent, with pages written meanwhile), learned (memory, corrected for "
         "each flavor by the journal) or one of your own (default memory)",
+    )
+    group.add_argument(
+        "--prefer",
+        choices=("cost", "makespan"),
+        help="what to make small first: the sum of the costs or the time until all is done "
+        "(default cost)",
+    )
+    group.add_argument(
+        "--concurrent",
+        metavar="N",
+        type=numbers.whole(1),
+        help="most migrations at a time in the whole cloud (default: [execute] total, 8)",
+    )
+    group.add_argument(
+        "--link",
+        metavar="KIND[:NAME]=LIMIT",
+        action="append",
+        default=[],
+        help="most migrations at a time over a rack's uplink or a migration network (again for "
+        "more): uplink=2, network=4, uplink:RACK=1, network:AGGREGATE=500MiB/s",
     )
 
 

@@ -248,7 +248,12 @@ def demo(plan: Mapping[str, Any], name: str, speed: float | None) -> Stage:
         journal.open("sqlite://"),
         lambda: (sim.snapshot(), sha256),
         executor.Options(
-            gate.Limits(max(8, len(facts.hosts)), *limits),
+            gate.Limits(
+                options.get("total") or max(8, len(facts.hosts)),
+                *limits,
+                links=(tuple(options.get("links", ())),),
+                rate_mibps=float(rate_mibps),
+            ),
             poll_s=1.0,
             rate_mibps=float(rate_mibps),
             overhead_s=DEMO_OVERHEAD_S,
@@ -272,6 +277,7 @@ def live(
     from nova_rebalancer.cmd import cloud as cloud_commands
     from nova_rebalancer.collect import facts as facts_file
     from nova_rebalancer.collect import part
+    from nova_rebalancer.execute import gate
     from nova_rebalancer.execute import nova
     from nova_rebalancer.rest import client
     from nova_rebalancer.rest import connection
@@ -304,13 +310,16 @@ def live(
         parts = part.Parts(ask, again, told)
         return again.snapshot, again.sha256
 
+    options = careful(conf, plan["options"])
+    # A link that this cloud does not have is said before anything is asked.
+    gate.Gate(options.limits, facts)
     woken = threading.Event()
     return Stage(
         nova.NovaCloud(ask, look, conf.execute.request_timeout_s, woken),
         facts,
         book,
         fresh,
-        careful(conf),
+        options,
         woken.set,
     )
 
@@ -345,15 +354,22 @@ def _refuse_unsound(plan: Mapping[str, Any], name: str) -> None:
         )
 
 
-def careful(conf: Any) -> "executor.Options":
-    """Return how carefully, as configured."""
+def careful(conf: Any, options: Mapping[str, Any]) -> "executor.Options":
+    """Return how carefully: as configured now, and as the options of the plan say."""
     from nova_rebalancer.execute import executor
     from nova_rebalancer.execute import gate
 
     section = conf.execute
-    named = {field.name for field in dataclasses.fields(gate.Limits)}
+    named = {field.name for field in dataclasses.fields(gate.Limits)} & set(section)
+    links = (tuple(conf.path.links), tuple(options.get("links", ())))
+    limits = gate.Limits(
+        **{name: section[name] for name in named},
+        links=tuple(said for said in links if said),
+        rate_mibps=conf.path.migration_rate_mibps,
+    )
+    total = min(limits.total, options.get("total") or limits.total)
     return executor.Options(
-        limits=gate.Limits(**{name: section[name] for name in named}),
+        limits=dataclasses.replace(limits, total=total),
         rate_mibps=conf.path.migration_rate_mibps,
         **{
             field.name: section[field.name]

@@ -18,7 +18,9 @@ OPTIONS = [
         default=8,
         min=1,
         help="""
-Migrations in flight at the same time, in the whole cloud.
+Migrations in flight at the same time, in the whole cloud; the times in a
+plan go by it, too. A plan made with ``--concurrent`` keeps to the smaller
+one.
 
 Raise it for a large cloud whose migration network has room; lower it while
 users are sensitive. 8 is a good start.
@@ -70,7 +72,7 @@ calm.
         help="""
 Migrations that use one migration link at the same time, as the facts file
 names links (``migration_link``); no limit without it. Set it where several
-racks share an uplink.
+racks share an uplink. ``[path] links`` says more, and plans know of it.
 """,
     ),
     cfg.IntOpt(

@@ -85,6 +85,39 @@ Set it to ``[libvirt] live_migration_completion_timeout`` of the compute
 nodes. Nova counts an instance of less than 2 GiB as 2 GiB.
 """,
     ),
+    cfg.StrOpt(
+        "prefer",
+        default="cost",
+        choices=["cost", "makespan"],
+        help="""
+What to make small first: the sum of what the migrations cost, or the time
+until the last one ends.
+
+``cost`` moves as little memory as it can. Choose ``makespan`` when a
+maintenance window is short and more copying does no harm.
+""",
+    ),
+    cfg.MultiStrOpt(
+        "links",
+        default=[],
+        help="""
+How many migrations share a link at the same time, for the times in a plan
+and for ``nova-rebalance apply``; one a line, as many as you like.
+
+Set it where several hosts share what their migrations go over. Start with
+what the link carries divided by ``migration_rate_mibps``.
+
+Possible values:
+
+* ``uplink=2``: of each rack, which the facts file tells, two migrations at
+  a time leave or enter
+* ``network=4``: on each migration link of the facts file, four; also inside
+* ``uplink:NAME=2``, ``network:NAME=4``: of one rack, link or host aggregate
+* a bandwidth in place of the number, ``uplink=500MiB/s``: as many as that
+  carries at ``migration_rate_mibps``, at least one
+* ``network=told``: what the facts file says that each link carries
+""",
+    ),
     cfg.IntOpt(
         "host_outgoing",
         default=1,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import dataclasses
 
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model import links
 from nova_rebalancer.store import records
 
 HARD = ("affinity", "anti-affinity")
@@ -17,6 +18,8 @@ class Limits:
 
     ``project_share`` and ``group_share`` are shares of a project's instances and of a server
     group's members; one always may.  ``per_hour`` counts what is asked for in 60 minutes.
+    ``links`` are lists of limits as operators write them, each of which holds; of what a link
+    carries one migration takes ``rate_mibps``.
     """
 
     total: int = 8
@@ -28,13 +31,25 @@ class Limits:
     per_hour: int | None = None
     project_share: float = 1.0
     group_share: float = 1.0
+    links: tuple[tuple[str, ...], ...] = ()
+    rate_mibps: float = 1000.0
 
 
 class Gate:
-    """Limits over one cloud; ``facts`` say what migrations share."""
+    """Limits over one cloud; ``facts`` say what migrations share.
+
+    Raises
+    ------
+    UsageError
+        If a link is limited that the cloud does not have.
+    """
 
     def __init__(self, limits: Limits, facts: cloud.Snapshot) -> None:
         self._limits = limits
+        self._links = [
+            one for said in limits.links for one in links.of(said, facts, limits.rate_mibps)
+        ]
+        self._host = {host.service_host: h for h, host in enumerate(facts.hosts)}
         self._zone: dict[str, str | None] = {}
         self._link: dict[str, str | None] = {}
         for host in facts.hosts:
@@ -60,6 +75,7 @@ class Gate:
         if limits.per_hour is not None and last_hour >= limits.per_hour:
             return f"{last_hour} migrations were asked for within an hour"
         counts: collections.Counter[tuple[str, str | None]] = collections.Counter()
+        flying = tuple(flying)
         for other in flying:
             if other.instance == entry.instance:
                 return f"{entry.instance} is in flight already"
@@ -68,7 +84,17 @@ class Gate:
             most, name = self._most(share), " ".join(map(str, share))
             if most is not None and counts[share] >= most:
                 return f"{counts[share]} in flight: {name}"
+        for link in self._links:
+            if self._uses(entry, link):
+                there = sum(self._uses(other, link) for other in flying)
+                if there >= link.limit:
+                    return f"{there} in flight: {link.name}"
         return None
+
+    def _uses(self, entry: records.Entry, link: links.Link) -> bool:
+        """Whether a migration takes a place of a link."""
+        ends = [self._host.get(host, -1) for host in (entry.source, entry.dest)]
+        return link.carries(*ends)
 
     def _shares(self, entry: records.Entry) -> set[tuple[str, str | None]]:
         """What a migration takes a place of."""

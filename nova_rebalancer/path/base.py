@@ -7,6 +7,7 @@ import math
 import time
 from typing import Protocol
 
+from nova_rebalancer.model import links
 from nova_rebalancer.model import state
 
 
@@ -24,36 +25,7 @@ COST, MAKESPAN = "cost", "makespan"
 """What to make small first: the sum of the costs, or the time until the last migration ends."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Link:
-    """What several migrations share on their way: a rack's uplink, a migration network.
-
-    Parameters
-    ----------
-    name
-        What the operator calls it.
-    hosts
-        Indices of the hosts behind it.
-    limit
-        Most migrations on it at a time.
-    inside
-        Whether a migration between two of ``hosts`` uses it, as in a migration network; an uplink
-        is used by those with one end behind it.
-    """
-
-    name: str
-    hosts: frozenset[int]
-    limit: int
-    inside: bool = False
-
-    def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise ValueError(f"limit of link {self.name} must be at least 1, not {self.limit}")
-
-    def carries(self, source: int, dest: int) -> bool:
-        """Whether a migration from ``source`` to ``dest`` uses it."""
-        ends = (source in self.hosts) + (dest in self.hosts)
-        return ends == 1 or (self.inside and ends == 2)
+Link = links.Link
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

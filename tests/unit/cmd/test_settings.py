@@ -49,9 +49,9 @@ def cloud() -> clouds.Document:
 def plan(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Plan:
     """Make a plan and check it; return its document."""
 
-    def run(*options: str, conf: str = "") -> dict[str, Any]:
+    def run(*options: str, conf: str = "", made: clouds.Document | None = None) -> dict[str, Any]:
         snapshot, output, settings = (tmp_path / name for name in ("s.json", "p.json", "conf"))
-        snapshot.write_bytes(clouds.as_bytes(cloud()))
+        snapshot.write_bytes(clouds.as_bytes(made or cloud()))
         settings.write_text(conf)
         arguments = ["--config-file", str(settings), "plan", "--snapshot", str(snapshot)]
         arguments += ["--fragment-cores", str(clouds.CORES), "--output", str(output)]
@@ -196,3 +196,23 @@ def test_checks(plan: Plan) -> None:
     assert found["options"]["checks"] == ["backup", "headroom=VCPU:0.1", "overcommit=1"]
     assert [one["instance"] for one in plan()["migrations"]] == ["j"]
     assert ("j", "b") not in [(one["instance"], one["dest"]) for one in found["migrations"]]
+
+
+def test_limits(plan: Plan) -> None:
+    """What migrations share is said in [path] and [execute], and by the command line over them."""
+    conf = "[path]\nlinks = uplink=2\nprefer = makespan\n[execute]\ntotal = 3\n"
+    made = cloud()
+    for host in made["hosts"]:
+        host["rack"] = {"provenance": "operator", "value": "r1"}
+    found = plan(conf=conf, made=made)["options"]
+    assert (found["total"], found["links"], found["prefer"]) == (3, ["uplink=2"], "makespan")
+    asked = ("--concurrent", "5", "--link", "uplink:r1=1", "--prefer", "cost")
+    found = plan(*asked, conf=conf, made=made)["options"]
+    assert (found["total"], found["prefer"]) == (5, "cost")
+    assert found["links"] == ["uplink=2", "uplink:r1=1"]
+
+
+def test_links_that_are_not_there(plan: Plan) -> None:
+    """A link that nobody told of stops the start."""
+    with pytest.raises(AssertionError, match="--link uplink=1: the rack of no host is known"):
+        plan("--link", "uplink=1")

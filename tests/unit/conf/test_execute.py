@@ -2,6 +2,7 @@
 """The options of carrying out reach what carries out."""
 
 import dataclasses
+from typing import Any
 
 from oslo_config import cfg
 
@@ -15,18 +16,18 @@ from nova_rebalancer.execute import gate
 ELSEWHERE = {"request_timeout_s"}
 """Options that the connection takes, not the executor."""
 
-NOT_SET = {"limits", "rate_mibps", "overhead_s"}
+NOT_SET = {"limits", "links", "rate_mibps", "overhead_s"}
 """What the executor has from somewhere else."""
 
 
-def careful(tmp_path, text: str = "") -> executor.Options:
-    """What a configuration file with this text gives."""
+def careful(tmp_path, text: str = "", plan: dict[str, Any] | None = None) -> executor.Options:
+    """What a configuration file with this text, and these options of a plan, give."""
     file = tmp_path / "nova-rebalancer.conf"
     file.write_text(text)
     options = cfg.ConfigOpts()
     conf.register(options)
     options(["--config-file", str(file)], default_config_dirs=[])
-    return stage.careful(options)
+    return stage.careful(options, {} if plan is None else plan)
 
 
 def test_every_option_is_used():
@@ -62,6 +63,16 @@ def test_defaults_are_said_once(tmp_path):
     shares = dataclasses.replace(found.limits, project_share=1.0, group_share=1.0)
     assert shares == own.limits
     assert found.limits.project_share < 1.0 and found.limits.group_share < 1.0
+
+
+def test_limits_of_the_plan_count_too(tmp_path):
+    """Of two limits the smaller one counts; of links both lists do."""
+    text = "[execute]\ntotal = 4\n[path]\nlinks = uplink=2\n"
+    assert careful(tmp_path, text, {"total": 3}).limits.total == 3
+    assert careful(tmp_path, text, {"total": 9}).limits.total == 4
+    assert careful(tmp_path, text, {"total": None}).limits.total == 4
+    found = careful(tmp_path, text, {"links": ["network=1"]}).limits.links
+    assert found == (("uplink=2",), ("network=1",))
 
 
 def test_the_password_is_hidden():

@@ -83,6 +83,7 @@ def test_every_option_is_explained():
         ("path", "dirty_rate_mibps", "-1"),
         ("path", "migration_downtime_s", "0"),
         ("path", "migration_timeout_s", "-1"),
+        ("path", "prefer", "both"),
         ("path", "host_outgoing", "0"),
         ("path", "host_incoming", "none"),
         ("execute", "total", "0"),

@@ -10,6 +10,7 @@ import pytest
 
 from nova_rebalancer.execute import gate
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model import links
 from nova_rebalancer.store import records
 from tests.unit.execute import entries
 
@@ -73,6 +74,10 @@ LIMITS = st.builds(
     per_hour=SOME,
     project_share=st.floats(0, 1),
     group_share=st.floats(0, 1),
+    links=st.lists(
+        st.lists(st.sampled_from(("network=1", "network:two=2", "network:one=3")), max_size=2),
+        max_size=2,
+    ).map(lambda sets: tuple(map(tuple, sets))),
 )
 
 
@@ -105,6 +110,10 @@ def test_never_more_than_the_limits(limits, wanted):
             name for pair in ends for name in {names[host] for host in pair}
         )
         assert limit is None or most(counts) <= limit
+    for said in limits.links:
+        for link in links.of(said, facts(), limits.rate_mibps):
+            uses = [link.carries(HOSTS.index(one.source), HOSTS.index(one.dest)) for one in flying]
+            assert sum(uses) <= link.limit
     project = {one.id: one.project for one in facts().instances}
     counts = collections.Counter(project[one.instance] for one in flying)
     # Each project has four instances, and one always may.
@@ -148,6 +157,13 @@ def test_nothing_is_held_back_without_need(limits, wanted):
         ({"per_dest": 1}, move(0, "b"), move(2, "b"), "1 in flight: dest b"),
         ({"per_zone": 1}, move(0, "c"), move(1, "d"), "1 in flight: zone east"),
         ({"per_link": 1}, move(1, "d"), move(2, "a"), "1 in flight: link two"),
+        ({"links": (("network=1",),)}, move(1, "d"), move(2, "a"), "1 in flight: network:two"),
+        (
+            {"links": ((), ("network:two=1",))},
+            move(1, "c"),
+            move(2, "d"),
+            "1 in flight: network:two",
+        ),
         ({"per_project": 1}, move(0, "b"), move(3, "c"), "1 in flight: project p0"),
         ({"project_share": 0.34}, move(0, "b"), move(3, "c"), "1 in flight: project p0"),
         ({"group_share": 0.34}, move(0, "b"), move(2, "d"), None),
