@@ -2,8 +2,8 @@
 """One pass: from a snapshot to a plan.
 
 Where should the instances be (the planner), and what is a safe order to get there (the
-path-finder)?  Neither knows of the other; when no order leads to a target within the limit, the
-planner is asked again without the places that could not be reached.
+path-finder)?  Neither knows of the other; when no order leads to a target within the limit, or a
+part of the way is not worth what it costs, the planner is asked again without that.
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ from nova_rebalancer.model import plan_document
 from nova_rebalancer.model import scope
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
+from nova_rebalancer.model import worth
 from nova_rebalancer.model.checks import base as checks
 from nova_rebalancer.model.constraints import base
 from nova_rebalancer.model.constraints import soft_groups
@@ -81,6 +82,12 @@ class Options(objectives.Settings):
     learnt: dict[str, str] = dataclasses.field(default_factory=dict)
     numa_packing: bool = False
     soft_group_cost: float = 0.001
+    cost_per_gib: float = 0.0
+    min_gain: float = 0.0
+    project_migrations: int | None = None
+    project_gib: float | None = None
+    cooldown_h: float = 0.0
+    last_moved: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def settings(self, snapshot: cloud.Snapshot) -> base.Settings:
         """Return what the rules are judged by.
@@ -97,6 +104,16 @@ class Options(objectives.Settings):
         settings = dataclasses.replace(settings, banned_hosts=settings.banned_hosts.union(drained))
         constraints.check(settings, snapshot)
         return settings
+
+    def terms(self) -> worth.Terms:
+        """Return what migrations cost."""
+        return worth.Terms(
+            self.cost_per_gib,
+            self.min_gain,
+            self.soft_group_cost,
+            self.project_migrations,
+            self.project_gib,
+        )
 
 
 def run(
@@ -131,25 +148,29 @@ def run(
         options.max_migrations, began + PLAN_SHARE * time_s, options.work_limit
     )
     before = goal.evaluate(start)
+    projects = [one.project for one in part.instances]
+    account = worth.Account(start, goal, options.terms(), projects)
     asked, best, bound, status = start, path.MigrationPath((), {}), None, target.FEASIBLE
     planned_by = options.planner
     steps: list[objectives.Step] = []
     least = before.value
+    regardless: worth.Bill | None = None
     for ask in range(ASKS):
         found = planner(asked, goal, budget, options.seed, watch)
+        whole = finder.find(start, found.host_of, found.cells_of, cost, limits)
+        hops, its_steps, bill = worth.choose(account, goal, whole, limits.spent)
+        reached = whole
+        if len(hops) < len(whole.migrations):
+            reached = finder.from_hops(start, hops, dict(whole.unreachable), cost, limits)
         if ask == 0:
             bound, status = found.bound, found.status
-        whole = finder.find(start, found.host_of, found.cells_of, cost, limits)
-        price = options.soft_group_cost
-        reached, its_steps, paid = _best_part(start, goal, before, whole, cost, limits, price)
-        if paid < least or ask == 0:
-            best, steps, planned_by, least = reached, its_steps, found.planner, paid
-        parting = list(_parting(start, whole)) if price else []
-        if not (reached.unreachable or parting) or watch.stopped() or budget.over():
+            regardless = worth.regardless(account, goal, whole)
+        if bill.total < least or ask == 0:
+            best, steps, planned_by, least = reached, its_steps, found.planner, bill.total
+        again = _ask_again(asked, budget, found, whole, reached, account, ask)
+        if again is None or watch.stopped() or budget.over():
             break
-        asked = asked.forbidding(parting)
-        if reached.unreachable:
-            asked, budget = _ask_again(asked, found, reached, budget)
+        asked, budget = again
     after = goal.evaluate(best.replay(start))
     _warn(start, best, cost)
     return plan_document.Plan(
@@ -166,6 +187,7 @@ def run(
         planned_by,
         dataclasses.asdict(options),
         time.monotonic() - began,
+        _cut(regardless, after.value),
     )
 
 
@@ -253,46 +275,43 @@ def _parting(start: state.PlacementState, reached: path.MigrationPath) -> Iterat
                     yield v, int(ends[v])
 
 
-def _best_part(
-    start: state.PlacementState,
-    goal: objectives.Goal,
-    before: objectives.Value,
-    reached: path.MigrationPath,
-    cost: path_base.Cost,
-    limits: path_base.Limits,
-    price: float,
-) -> tuple[path.MigrationPath, list[objectives.Step], float]:
-    """Cut a path after the migration where it is best; what follows gains nothing.
-
-    Best is the goal's value and ``price`` for each pair of soft groups that is no longer as it
-    wishes; that sum is returned too.
-    """
-    hops = [migration.hop for migration in reached.migrations]
-    steps = goal.trace(start, hops)
-    pairs = soft_groups.changes(start.soft, start.host_of, ((hop.v, hop.dest) for hop in hops))
-    values = [before.value]
-    values += [step.value + price * max(0, more) for step, more in zip(steps, pairs, strict=True)]
-    # Equal within rounding counts as equal: the shortest path of them is taken.
-    keep = next(k for k, value in enumerate(values) if value <= min(values) + target.TOLERANCE)
-    if keep < len(hops):
-        reached = finder.from_hops(start, hops[:keep], dict(reached.unreachable), cost, limits)
-    return reached, steps[:keep], values[keep]
-
-
 def _ask_again(
     asked: state.PlacementState,
-    found: target.Target,
-    reached: path.MigrationPath,
     budget: plan_base.Budget,
-) -> tuple[state.PlacementState, plan_base.Budget]:
-    """Take what could not be reached out of the question: places, or migrations for bypasses."""
-    bypasses = sum(migration.hop.role == path.BYPASS for migration in reached.migrations)
-    spent = any(why.code == "max_migrations" for why in reached.unreachable.values())
+    found: target.Target,
+    whole: path.MigrationPath,
+    kept: path.MigrationPath,
+    account: worth.Account,
+    ask: int,
+) -> tuple[state.PlacementState, plan_base.Budget] | None:
+    """Take out of the question what could not be reached or is not worth it; None if all was.
+
+    ``whole`` is the path to the target that was found, ``kept`` the part that is worth it.
+    """
+    parting = list(_parting(account.start, whole)) if account.terms.per_pair else []
+    dear = account.dear(whole, kept)
+    if not (whole.unreachable or parting or dear):
+        return None
+    asked = asked.forbidding(parting)
+    count = len(kept.migrations)
+    if ask == 0 and dear and count:
+        # The best within so few is better than so few of the best within more.
+        budget = dataclasses.replace(budget, max_migrations=count)
+    else:
+        asked = asked.keeping(dear)
+    bypasses = sum(migration.hop.role == path.BYPASS for migration in kept.migrations)
+    spent = any(why.code == "max_migrations" for why in whole.unreachable.values())
     if spent and bypasses:
         fewer = max(1, budget.max_migrations - bypasses)
         return asked, dataclasses.replace(budget, max_migrations=fewer)
-    pairs = [(v, int(found.host_of[v])) for v in reached.unreachable]
-    return asked.forbidding(pairs), budget
+    return asked.forbidding((v, int(found.host_of[v])) for v in whole.unreachable), budget
+
+
+def _cut(regardless: worth.Bill | None, after: float) -> worth.Bill | None:
+    """Return what would be done if it cost nothing, None if that is no more than the plan."""
+    if regardless is None or regardless.value >= after - target.TOLERANCE:
+        return None
+    return regardless
 
 
 def _status(status: str, after: float, bound: float | None, found: path.MigrationPath) -> str:

@@ -6,9 +6,9 @@ the path-finder or their model of the cloud does not hide itself here.  With the
 program it shares the two published schemas and nothing else.
 
 The first violated rule is reported.  Rules that concern the document come first, in the order
-of this list down to ``too_many`` and then ``order`` by list, wave and clock; the others follow,
-each in the order of ``migrations``: what one migration may do at all, then the chain of hops,
-then what may be in flight together, then the objective.
+of this list down to ``project_budget`` and then ``order`` by list, wave and clock; the others
+follow, each in the order of ``migrations``: what one migration may do at all, then the chain of
+hops, then what may be in flight together, then the objective and whether it is worth it.
 
 ``format``
     The plan is not JSON, breaks the schema, or is of another version; its options ignore a rule
@@ -33,6 +33,9 @@ then what may be in flight together, then the objective.
     Migrations wait for each other, or one for itself.
 ``too_many``
     There are more migrations, bypasses included, than ``max_migrations``.
+``project_budget``
+    The instances of one project have more migrations than ``options.project_migrations``, or are of
+    more memory than ``options.project_gib``; bypasses included.
 ``order``
     A migration stands before one it depends on, has no greater wave than it, starts before its
     end or ends before its own start; hops of one instance do not wait for each other; ``role``
@@ -44,11 +47,11 @@ then what may be in flight together, then the objective.
     ``source`` and ``dest`` are one.
 ``not_migratable``
     The instance is listed in ``excluded``, or stays for one of these reasons, which the detail
-    begins with: ``out_of_scope``, ``opted_out``, ``not_opted_in``, ``host_not_usable``,
-    ``migrating``, ``task_state``, ``status``, ``power_state``, ``locked``, ``no_allocations``,
-    ``encrypted_memory``, ``vtpm``, ``accelerator``, ``persistent_memory``, ``pci_devices``*,
-    ``special_ports``*, ``nested_resources``*, ``scheduler_hints``*, ``numa_unknown``; ``check``:
-    one of the checks that the options name.
+    begins with: ``out_of_scope``, ``opted_out``, ``not_opted_in``, ``cooldown``,
+    ``host_not_usable``, ``migrating``, ``task_state``, ``status``, ``power_state``, ``locked``,
+    ``no_allocations``, ``encrypted_memory``, ``vtpm``, ``accelerator``, ``persistent_memory``,
+    ``pci_devices``*, ``special_ports``*, ``nested_resources``*, ``scheduler_hints``*,
+    ``numa_unknown``; ``check``: one of the checks that the options name.
 ``wrong_source``
     ``source`` (or ``source_provider``) is not where the snapshot or the instance's previous hop
     leaves it.
@@ -78,6 +81,9 @@ then what may be in flight together, then the objective.
     ``before`` or ``after`` is not what replaying gives (within 1e-9), ``bound`` is above one of
     them, ``gap`` is not (after - bound) / \\|after\\|, ``status`` contradicts the numbers, or the
     objective is one that this checker cannot compute.
+``not_worth``
+    The migrations gain less than ``options.min_gain`` for each and ``options.cost_per_gib`` for
+    each GiB of memory.
 
 The options of a plan may name those with a * as ``ignored_rules``: an operator takes the risk.
 
@@ -101,6 +107,7 @@ from nova_rebalancer.checker import flight
 from nova_rebalancer.checker import goal
 from nova_rebalancer.checker import options
 from nova_rebalancer.checker import rules
+from nova_rebalancer.checker import worth
 
 KINDS = (
     "format",
@@ -112,6 +119,7 @@ KINDS = (
     "unknown_dependency",
     "dependency_cycle",
     "too_many",
+    "project_budget",
     "order",
     "same_host",
     "not_migratable",
@@ -122,6 +130,7 @@ KINDS = (
     "capacity",
     "anti_affinity",
     "objective",
+    "not_worth",
 )
 """Every kind of violation."""
 
@@ -192,6 +201,7 @@ def _replay(cloud: facts.Cloud, data: bytes) -> str:
     rules.names(cloud, plan)
     depends_on = rules.dependencies(plan)
     rules.limit(plan)
+    worth.budgets(cloud, plan, given)
     rules.stated_order(plan, depends_on)
     hops = rules.hops(cloud, plan, given, kept.stay)
     rules.chains(plan, depends_on)
@@ -201,6 +211,7 @@ def _replay(cloud: facts.Cloud, data: bytes) -> str:
     final = dict(cloud.placement)
     final.update({hop.instance: hop.dest for hop in hops})
     before, after = goal.check(cloud, plan, load, final)
+    worth.gain(cloud, plan, given, before - after)
     # Last: who changes a destination by hand mostly leaves its provider behind, and wants to
     # hear what is wrong with the new destination.
     rules.providers(cloud, plan)

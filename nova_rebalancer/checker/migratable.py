@@ -8,6 +8,7 @@ Nova 34.0, ``compute/api.py`` (what ``live_migrate`` is decorated with) and
 """
 
 from collections.abc import Iterator
+import datetime
 from typing import NamedTuple
 
 from nova_rebalancer.checker import facts
@@ -71,6 +72,13 @@ def _owner(
         yield Refusal("not_opted_in", f"has neither metadata {ALLOW}=true nor tag {MOVE}")
     if instance.id in given.learnt:
         yield Refusal("learnt", "is one of options.learnt, which could not be migrated before")
+    moved = given.last_moved.get(instance.id)
+    if moved is not None:
+        taken = datetime.datetime.fromisoformat(cloud.document["taken_at"])
+        if taken - moved < datetime.timedelta(hours=given.cooldown_h):
+            yield Refusal(
+                "cooldown", f"was migrated at {moved}, and cools down for {given.cooldown_h:g} h"
+            )
 
 
 def _state(cloud: facts.Cloud, instance: facts.Instance) -> Iterator[Refusal]:

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import datetime
 from typing import Any
 
 from nova_rebalancer.checker import broken
@@ -44,6 +45,12 @@ class Options:
         Ids of instances that could not be migrated before.
     scope
         Names by kind; each kind that is there narrows the scope.
+    cooldown_h, last_moved
+        Hours that an instance stays after a migration, and when each was migrated, by id.
+    cost_per_gib, min_gain
+        What a GiB of memory and a migration have to gain.
+    project_migrations, project_gib
+        Most of any one project; None for no limit.
     """
 
     ignored: frozenset[str]
@@ -54,6 +61,12 @@ class Options:
     learnt: frozenset[str]
     packing: bool
     scope: Mapping[str, frozenset[str]]
+    cooldown_h: float
+    last_moved: Mapping[str, datetime.datetime]
+    cost_per_gib: float
+    min_gain: float
+    project_migrations: int | None
+    project_gib: float | None
 
 
 def read(plan: documents.Document) -> Options:
@@ -62,7 +75,8 @@ def read(plan: documents.Document) -> Options:
     Raises
     ------
     Broken
-        Of kind ``format``: a rule that is ignored and must not be, or a scope that is none.
+        Of kind ``format``: a rule that is ignored and must not be, a scope that is none, or a time
+        that is none.
     """
     given = plan["options"]
     for name in given.get("ignored_rules", ()):
@@ -82,11 +96,30 @@ def read(plan: documents.Document) -> Options:
         learnt=frozenset(given.get("learnt", {})),
         packing=given.get("numa_packing", False),
         scope=_scope(given.get("scope", [])),
+        cooldown_h=given.get("cooldown_h", 0.0),
+        last_moved=_times(given.get("last_moved", {})),
+        cost_per_gib=given.get("cost_per_gib", 0.0),
+        min_gain=given.get("min_gain", 0.0),
+        project_migrations=given.get("project_migrations"),
+        project_gib=given.get("project_gib"),
     )
 
 
 def _by_instance(given: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
     return {name: frozenset(hosts) for name, hosts in given.items()}
+
+
+def _times(given: Mapping[str, str]) -> dict[str, datetime.datetime]:
+    found = {}
+    for name, text in given.items():
+        try:
+            time = datetime.datetime.fromisoformat(text)
+        except ValueError as error:
+            raise broken.Broken(
+                "format", None, f'options.last_moved: "{text}" of {name} is not a time'
+            ) from error
+        found[name] = time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+    return found
 
 
 def _scope(given: Any) -> dict[str, frozenset[str]]:

@@ -15,6 +15,7 @@ from nova_rebalancer.cmd import numbers
 from nova_rebalancer.cmd import outcome
 from nova_rebalancer.cmd import paths
 from nova_rebalancer.cmd import rules
+from nova_rebalancer.cmd import worth
 
 LOG = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Plan(outcome.Lister):
         )
         cloud.add_scope(parser, "move only instances of this part of the cloud, inside of it")
         rules.add_options(parser)
+        worth.add_options(parser)
         parser.add_argument(
             "--demo-hosts",
             metavar="N",
@@ -165,6 +167,8 @@ class Plan(outcome.Lister):
             options = dataclasses.replace(options, time_factors=factors)
             if not factors:
                 LOG.warning("the journal has no live migrations of cloud %s", snapshot.cloud)
+        moved = worth.last_moved(conf, parsed_args, snapshot, options.cooldown_h)
+        options = dataclasses.replace(options, last_moved=moved)
         for lack in snapshot.missing:
             if lack.hosts is None:
                 raise exceptions.InputError(
@@ -252,6 +256,9 @@ class Plan(outcome.Lister):
             return
         if not count:
             print(f"nothing worth doing was found: {head}", file=self.app.stderr)
+        if plan.regardless is not None:
+            print(_regardless(plan), file=self.app.stderr)
+        if not count:
             return
         minutes = plan.path.makespan_s / 60
         print(
@@ -260,6 +267,29 @@ class Plan(outcome.Lister):
             f"planned in {plan.runtime_s:.1f} s",
             file=self.app.stderr,
         )
+
+
+def _regardless(plan: Any) -> str:
+    """Say what would be done if it cost nothing, and why it is not."""
+    bill, options = plan.regardless, plan.options
+    text = "not all of it is worth it" if plan.path.migrations else "not worth it"
+    text += (
+        f": {bill.migrations} migrations of {bill.memory_mib / 1024:.0f} GiB would gain "
+        f"{plan.before.value - bill.value:.4g}"
+    )
+    if bill.price:
+        prices = {
+            "migration": options["min_gain"],
+            "GiB": options["cost_per_gib"],
+            "pair of soft groups": options["soft_group_cost"] if plan.start.soft else 0.0,
+        }
+        said = ", ".join(f"{price:g} for each {what}" for what, price in prices.items() if price)
+        text += f" and cost {bill.price:.4g} ({said})"
+    if bill.excess:
+        budget = {"migrations": options["project_migrations"], "GiB": options["project_gib"]}
+        said = ", ".join(f"{most:g} {what}" for what, most in budget.items() if most is not None)
+        text += f"; some project has more than its budget of them ({said})"
+    return text
 
 
 def _learnt(conf: Any, snapshot: Any) -> dict[str, str]:

@@ -26,6 +26,7 @@ class Simulate(outcome.Lister):
     A policy is a planner (auto, mip, greedy) followed by words, or "none":
     every=24h and at=3h (the first plan) take m, h or d; max-migrations=50 and max-gib=500 are
     for each plan; goal=fragmentation, fragment-cores=16, seed=0 are as for "nova-rebalance plan";
+    min-gain=0.001, cost-per-gib=0.0001 and cooldown=24h, too;
     work-limit=1 bounds the solver's work, time-limit=5 its seconds.
     """
 
@@ -270,6 +271,11 @@ def _rules(conf: Any) -> dict[str, Any]:
         "banned_hosts": tuple(sorted(conf.constraints.banned_hosts)),
         "numa_packing": conf.constraints.numa_packing,
         "soft_group_cost": conf.constraints.soft_group_cost,
+        "cost_per_gib": conf.worth.cost_per_gib,
+        "min_gain": conf.worth.min_gain,
+        "cooldown_h": conf.worth.cooldown_h,
+        "project_migrations": conf.worth.project_migrations,
+        "project_gib": conf.worth.project_gib,
     }
 
 

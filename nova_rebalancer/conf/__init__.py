@@ -14,8 +14,9 @@ from nova_rebalancer.conf import goals
 from nova_rebalancer.conf import path
 from nova_rebalancer.conf import planner
 from nova_rebalancer.conf import store
+from nova_rebalancer.conf import worth
 
-GROUPS = (cloud, collect, constraints, planner, fragmentation, goals, path, execute, store)
+GROUPS = (cloud, collect, constraints, planner, fragmentation, goals, worth, path, execute, store)
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -13,6 +13,7 @@ from nova_rebalancer.model import path
 from nova_rebalancer.model import reason
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
+from nova_rebalancer.model import worth
 from nova_rebalancer.model.constraints import migratable
 from nova_rebalancer.model.constraints import soft_groups
 from nova_rebalancer.model.objectives import base
@@ -40,6 +41,8 @@ class Plan:
         One of the words of ``model/target.py``.
     options
         All that shaped the plan.
+    regardless
+        What would be done if it cost nothing, where that is more.
     """
 
     snapshot: cloud.Snapshot
@@ -55,6 +58,7 @@ class Plan:
     planner: str
     options: Mapping[str, Any]
     runtime_s: float
+    regardless: worth.Bill | None = None
 
     @property
     def memory_mib(self) -> int:
@@ -97,6 +101,7 @@ def document(
             "bound": plan.bound,
             "gap": target.gap(plan.after.value, plan.bound),
         },
+        **_regardless(plan.regardless),
         "objectives": [
             {
                 "name": before.name,
@@ -117,6 +122,21 @@ def document(
         ],
         "unreachable": [_left_out(start, v, why) for v, why in plan.path.unreachable.items()],
         "excluded": [_excluded(plan, v, found) for v, found in start.excluded.items()],
+    }
+
+
+def _regardless(bill: worth.Bill | None) -> dict[str, Any]:
+    """Write what costs did away with, where they did."""
+    if bill is None:
+        return {}
+    return {
+        "regardless": {
+            "after": bill.value,
+            "migrations": bill.migrations,
+            "memory_mib": bill.memory_mib,
+            "price": bill.price,
+            "over_budget": bill.excess,
+        }
     }
 
 

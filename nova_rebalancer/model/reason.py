@@ -19,6 +19,7 @@ CODES: Mapping[str, str] = {
     "nested_resources": "It uses devices that are resource providers of their own.",
     "not_opted_in": "Only what asks for it is moved, and it does not.",
     "learnt": "A migration of it failed in a way that would come again, some days ago at most.",
+    "cooldown": "It was migrated a short time ago.",
     "power_state": "Nova migrates live only what runs or is paused.",
     "encrypted_memory": "Its memory is encrypted.",
     "vtpm": "It has a virtual TPM whose secret other hosts cannot read.",

@@ -184,6 +184,12 @@ class PlacementState:
             self, eligibility_of=frozen(eligibility_of), allowed=frozen(np.array(rows, dtype=bool))
         )
 
+    def keeping(self, some: Iterable[int]) -> Self:
+        """Return the state where ``some`` instances are not moved, either."""
+        movable = self.movable.copy()
+        movable[list(some)] = False
+        return dataclasses.replace(self, movable=frozen(movable))
+
     def used(self) -> arrays.Ints:
         """What is charged on each capacity row, (P, R)."""
         used = self.base.copy()

@@ -56,6 +56,7 @@ class Days:
         self.books = books.Books(cloud)
         self.counts = Counts()
         self.ends_s = dict(story.ends_s)
+        self.moved_s: dict[str, float] = {}
         self._story = story
         self._rule = rule
         self._next = 0
@@ -70,6 +71,7 @@ class Days:
         )  # fmt: skip
         new.books, new.counts = self.books.copy(), self.counts.copy()
         new._ends, new.ends_s = list(self._ends), dict(self.ends_s)
+        new.moved_s = dict(self.moved_s)
         return new
 
     def advance(self, until_s: float) -> None:
@@ -90,6 +92,7 @@ class Days:
 
     def _depart(self, name: str) -> None:
         del self.ends_s[name]
+        self.moved_s.pop(name, None)
         self.books.remove(name)
         self.counts.departures += 1
 
@@ -142,6 +145,7 @@ class Days:
                 self.counts.dropped += 1
                 continue
             confirmed += 1
+            self.moved_s[name] = self.now_s
             self.counts.migrations += 1
             self.counts.moved_mib += self.books.kinds.memory_mib[there.kind]
         return confirmed
@@ -253,7 +257,8 @@ def run(
             break
         days.advance(at_s)
         if planning:
-            decided = policies.decide(policy, days.books.snapshot(), watch)
+            ago_s = {name: at_s - moved_s for name, moved_s in days.moved_s.items()}
+            decided = policies.decide(policy, days.books.snapshot(), watch, ago_s)
             if watch.stopped():
                 break
             without = days.copy()

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rebalancing policies of a simulation: what is planned how often, and within which budget."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import datetime
 import re
 from typing import Any
 
@@ -13,6 +15,7 @@ from nova_rebalancer.model import path
 from nova_rebalancer.model import plan_document
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
+from nova_rebalancer.model.constraints import base as constraints
 from nova_rebalancer.model.objectives import fragmentation
 from nova_rebalancer.plan import base
 
@@ -28,7 +31,7 @@ UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
 KEYS = (
     "every", "at", "max-migrations", "max-gib", "goal", "fragment-cores", "work-limit",
-    "time-limit", "seed",
+    "time-limit", "seed", "cost-per-gib", "min-gain", "cooldown",
 )  # fmt: skip
 
 
@@ -130,7 +133,14 @@ def parse(text: str, rules: dict[str, Any], fragment_cores: int) -> Policy:
         time_limit_s=time_limit_s,
         work_limit=whole("work-limit", WORK) if work is not None else None,
         seed=whole("seed", 0),
-        **rules,
+        **{
+            **rules,
+            "cost_per_gib": number("cost-per-gib", rules.get("cost_per_gib", 0.0)),
+            "min_gain": number("min-gain", rules.get("min_gain", 0.0)),
+            "cooldown_h": _seconds(text, "cooldown", given["cooldown"]) / 3600
+            if "cooldown" in given
+            else rules.get("cooldown_h", 0.0),
+        },
     )
     return Policy(
         text,
@@ -161,14 +171,27 @@ class Decided:
     after: float
 
 
-def decide(policy: Policy, facts: cloud.Snapshot, watch: base.Watch) -> Decided:
+def decide(
+    policy: Policy,
+    facts: cloud.Snapshot,
+    watch: base.Watch,
+    moved_ago_s: Mapping[str, float] | None = None,
+) -> Decided:
     """Make a plan for the cloud as it is, within the policy's budget.
+
+    ``moved_ago_s`` is how long ago each instance was migrated that was.
 
     The planners know of no limit on memory.  A plan that copies too much is asked for again with
     fewer migrations, and cut where it is best within the budget; the best of these is taken.
     """
     assert policy.options is not None
-    options, best = policy.options, None
+    taken_at = constraints.moment(facts.taken_at)
+    last_moved = {
+        name: (taken_at - datetime.timedelta(seconds=ago_s)).isoformat()
+        for name, ago_s in (moved_ago_s or {}).items()
+        if ago_s < 3600 * policy.options.cooldown_h
+    }
+    options, best = dataclasses.replace(policy.options, last_moved=last_moved), None
     for _ in range(ASKS):
         plan = controller.run(facts, "", options, watch)
         hops, after, gib = _within(plan, policy.max_gib)

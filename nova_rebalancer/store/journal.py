@@ -442,6 +442,18 @@ class Journal:
                 found.setdefault(instance, []).append((method, float(seconds)))
         return found
 
+    def last_moved(self, cloud: str, since: float) -> dict[str, float]:
+        """Return when instances were migrated last, of those that were at ``since`` or later."""
+        c = schema.MIGRATIONS.c
+        query = (
+            sa.select(c.instance, sa.func.max(c.ended_at))
+            .join(schema.RUNS)
+            .where(schema.RUNS.c.cloud == cloud, c.state == records.CONFIRMED, c.ended_at >= since)
+            .group_by(c.instance)
+            .order_by(c.instance)
+        )
+        return {instance: float(ended_at) for instance, ended_at in self._data.all(query)}
+
     def learn(
         self, cloud: str, instance: str, code: str, text: str, now: float, until: float
     ) -> None:

@@ -259,6 +259,9 @@ def test_what_was_measured(book):
     assert book.moved_since("prod", names, 1031.0) == {"instance-1": [("live", 40.0)]}
     assert book.moved_since("other", names, 0.0) == {}
     assert book.moved_since("prod", [], 0.0) == {}
+    assert book.last_moved("prod", 1030.0) == {"instance-0": 1030.0, "instance-1": 1050.0}
+    assert book.last_moved("prod", 1031.0) == {"instance-1": 1050.0}
+    assert book.last_moved("other", 0.0) == {}
     assert book.counts(run.id) == {"CONFIRMED": 2, "PLANNED": 1, "REQUESTED": 1}
     assert book.counts("none") == {}
 

@@ -5,6 +5,7 @@ import collections
 from collections.abc import Hashable
 from collections.abc import Mapping
 import dataclasses
+import datetime
 from typing import Any
 from typing import Protocol
 
@@ -37,6 +38,10 @@ class Settings:
         Nova's ``[compute] packing_host_numa_cells_allocation_strategy``.
     checks
         What is kept beside the rules; the caller loads them.
+    cooldown_h
+        Hours that an instance stays where it is after a migration.
+    last_moved
+        When instances were migrated last, by id, where that is known.
     """
 
     ignored_rules: frozenset[str] = frozenset()
@@ -47,10 +52,18 @@ class Settings:
     learnt: Mapping[str, str] = dataclasses.field(default_factory=dict)
     numa_packing: bool = False
     checks: tuple[checks_base.Chosen, ...] = ()
+    cooldown_h: float = 0.0
+    last_moved: Mapping[str, datetime.datetime] = dataclasses.field(default_factory=dict)
 
 
 def settings(options: Mapping[str, Any]) -> Settings:
-    """Return the settings that the options of a plan document say."""
+    """Return the settings that the options of a plan document say.
+
+    Raises
+    ------
+    ValueError
+        If ``last_moved`` holds what is no time.
+    """
     return Settings(
         frozenset(options.get("ignored_rules", ())),
         bool(options.get("opt_in", False)),
@@ -59,6 +72,8 @@ def settings(options: Mapping[str, Any]) -> Settings:
         options.get("bans", {}),
         options.get("learnt", {}),
         bool(options.get("numa_packing", False)),
+        cooldown_h=float(options.get("cooldown_h", 0.0)),
+        last_moved={name: moment(text) for name, text in options.get("last_moved", {}).items()},
     )
 
 
@@ -221,6 +236,12 @@ def nova_cell(host: cloud.Host) -> str | None:
     if host.cell is None or host.cell.provenance not in ("api", "operator"):
         return None
     return host.cell.value
+
+
+def moment(text: str) -> datetime.datetime:
+    """Read a time; one that does not say its zone is in UTC."""
+    read = datetime.datetime.fromisoformat(text)
+    return read if read.tzinfo is not None else read.replace(tzinfo=datetime.UTC)
 
 
 def listed(names: list[str] | tuple[str, ...] | set[str] | frozenset[str]) -> str:

@@ -118,6 +118,16 @@ def _wishes(view: base.View, instance: cloud.Instance) -> Iterator[Obstacle]:
     if name in view.settings.learnt:
         why = view.settings.learnt[name]
         yield _obstacle("learnt", f"{name} could not be migrated before: {why}")
+    if name in view.settings.last_moved:
+        moved, hours = view.settings.last_moved[name], view.settings.cooldown_h
+        rests_s = hours * 3600 - (base.moment(view.snapshot.taken_at) - moved).total_seconds()
+        if rests_s > 0:
+            yield _obstacle(
+                "cooldown",
+                f"{name} was migrated at {moved:%Y-%m-%dT%H:%M:%SZ} and stays for {hours:g} hours",
+                expires_s=int(rests_s) + 1,
+                cooldown_h=hours,
+            )
 
 
 def opted_out(metadata: Mapping[str, str], tags: Iterable[str]) -> bool:
@@ -280,6 +290,6 @@ def _obstacle(
     methods: tuple[str, ...] = BOTH,
     confidence: str = CERTAIN,
     expires_s: int | None = LATER_S,
-    **params: str | int,
+    **params: str | float,
 ) -> Obstacle:
     return Obstacle(reason.Reason(code, params, text), methods, confidence, expires_s)

@@ -391,6 +391,11 @@ MIGRATABLE: list[tuple[str, documents.Document, documents.Document]] = [
         },
         {"given": {"opt_in": True}, "x": {"metadata": {"allow-migration": "true"}}},
     ),
+    (
+        "cooldown",
+        {"given": {"cooldown_h": 24, "last_moved": {"x": "2025-12-31T00:00:00Z"}}},
+        {"given": {"cooldown_h": 24, "last_moved": {"x": "2025-12-31T00:00:01Z"}}},
+    ),
     ("host_not_usable", {}, {"a": {"forced_down": True}}),
     ("host_not_usable", {}, {"a": {"traits": ["COMPUTE_STATUS_DISABLED"]}}),
     (

@@ -85,6 +85,35 @@ def test_learnt(cloud, tmp_path, monkeypatch):
     assert "it has a strange device" in why["text"]
 
 
+def test_cooldown(cloud, tmp_path, monkeypatch):
+    """What Nova has migrated lately stays too, whoever asked for it.
+
+    A resize on the spot does not count. Nova is asked only with --cooldown.
+    """
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    world = cloud.world
+    names = list(world.servers)
+    for name, source, dest, status in (
+        (names[0], "b", "a", "completed"),
+        (names[1], "b", "a", "error"),
+        (names[2], "b", "b", "confirmed"),
+    ):
+        made = world.new()
+        world.migrations[made] = {
+            "id": 1 + len(world.migrations), "uuid": made, "instance_uuid": name, "status": status,
+            "source_compute": source, "dest_compute": dest, "migration_type": "live-migration",
+            "created_at": world.stamp(), "updated_at": world.stamp(),
+        }  # fmt: skip
+    output = tmp_path / "plan.json"
+    for options, expected in (((), {}), (("--cooldown", "1"), {names[0]})):
+        cloud.asked.clear()
+        run(plan.Plan, "--os-cloud", "here", *options, "--output", str(output))
+        made = json.loads(output.read_text())
+        assert made["options"]["last_moved"].keys() == set(expected)
+        codes = {one["instance"]: one["reason"]["code"] for one in made["excluded"]}
+        assert {name for name, code in codes.items() if code == "cooldown"} == set(expected)
+
+
 def test_facts(cloud, tmp_path):
     """Facts of the operator come into the snapshot; a bad file is told before anything is asked."""
     file = tmp_path / "facts.yaml"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``nova-rebalance plan``: what is printed, what is written, and the exit codes."""
 
+import datetime
 import gzip
 import json
 import pathlib
@@ -8,6 +9,7 @@ import pathlib
 import pytest
 
 from nova_rebalancer.cmd import main
+from nova_rebalancer.store import journal
 
 EMPTY = {
     "format": "nova-rebalancer-snapshot/1",
@@ -107,6 +109,49 @@ def test_nothing_to_do(document, write, tmp_path, capsys):
     assert plan["migrations"] == []
     assert plan["objective"]["before"] == plan["objective"]["after"] == 0
     assert "nothing worth doing" in capsys.readouterr().err
+
+
+def test_not_worth_it(write, tmp_path, capsys):
+    """Exit code 3, with what it would gain and cost: 8 GiB at 0.1 for a third."""
+    output = tmp_path / "plan.json"
+    arguments = ["plan", "--snapshot", write(two_halves()), "--output", str(output)]
+    assert main.main([*arguments, "--cost-per-gib", "0.1"]) == 3
+    err = capsys.readouterr().err
+    told = "not worth it: 1 migrations of 8 GiB would gain 0.3333 and cost 0.8 (0.1 for each GiB)"
+    assert told in err
+    plan = json.loads(output.read_text())
+    assert plan["migrations"] == [] and plan["options"]["cost_per_gib"] == 0.1
+    assert plan["regardless"]["price"] == 0.1 * 8
+    assert main.main([*arguments, "--cost-per-gib", "0.04"]) == 0
+    assert "worth it" not in capsys.readouterr().err
+
+
+def test_a_spent_budget(write, capsys):
+    """Exit code 3 too where a project may have no migration, and that is said."""
+    document = two_halves()
+    for one in document["instances"]:
+        one["project"] = "p"
+    arguments = ["plan", "--snapshot", write(document), "--project-gib", "7.9"]
+    assert main.main(arguments) == 3
+    told = "would gain 0.3333; some project has more than its budget of them (7.9 GiB)"
+    assert told in capsys.readouterr().err
+
+
+def test_cooldown_by_the_journal(write, tmp_path, monkeypatch, capsys):
+    """What the journal of this cloud has migrated an hour before the snapshot stays for two."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    book = journal.open(None)
+    moved = datetime.datetime.fromisoformat(EMPTY["taken_at"]).timestamp() - 3600
+    plan = {"id": "p", "goal": "g", "objective": {"before": 1, "after": 0}, "max_migrations": 1}
+    new = journal.New(key="m1", instance="v", source="b", dest="a", method="live")
+    run = book.begin(plan, cloud="small", region=None, owner="x", now=moved, entries=[new])
+    book.change(book.entries(run.id)[0], "x", moved, "CONFIRMED", ended_at=moved)
+    arguments = ["plan", "--snapshot", write(two_halves()), "-f", "json", "--cooldown"]
+    for hours, excluded in (("2", ["v"]), ("1", [])):
+        assert main.main([*arguments, hours]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [one["instance"] for one in found["excluded"]] == excluded
+        assert found["options"]["last_moved"] == {"v": "2025-12-31T23:00:00Z"}
 
 
 def test_an_overfull_host_is_reported(write, capsys):

@@ -119,6 +119,23 @@ def test_headroom_and_flavors(plan: Plan) -> None:
         plan("--headroom", "VCPU=2")
 
 
+def test_worth(plan: Plan) -> None:
+    """The section [worth] has defaults for the command line; without both nothing costs."""
+    names = ("cost_per_gib", "min_gain", "cooldown_h", "project_migrations", "project_gib")
+
+    def said(*arguments: str, conf: str = "") -> list[float | None]:
+        options = plan(*arguments, conf=conf)["options"]
+        return [options[name] for name in names]
+
+    assert said() == [0.0, 0.0, 0.0, None, None]
+    conf = "[worth]\ncost_per_gib = 1e-4\nmin_gain = 1e-3\ncooldown_h = 24\n"
+    conf += "project_migrations = 3\nproject_gib = 4.5\n"
+    assert said(conf=conf) == [1e-4, 1e-3, 24.0, 3, 4.5]
+    given = ["--cost-per-gib=0", "--min-gain=0", "--cooldown=0"]
+    given += ["--project-migrations=0", "--project-gib=9"]
+    assert said(*given, conf=conf) == [0.0, 0.0, 0.0, 0, 9.0]
+
+
 @pytest.mark.parametrize(("options", "conf"), [(("--opt-in",), ""), ((), "opt_in = true\n")])
 def test_opt_in(plan: Plan, options: tuple[str, ...], conf: str) -> None:
     """Either of both turns it on: nothing asks to be moved, so nothing is."""

@@ -156,6 +156,9 @@ def test_the_operators_settings():
     assert look(small(), banned_hosts=frozenset({"nova-b"})) == ("banned_hosts", False)
     assert look(small(), opt_in=True) == ("not_opted_in", False)
     assert look(small(), learnt={"i": "failed"}) == ("learnt", False)
+    moved = rules.moment(small().taken_at)
+    assert look(small(), cooldown_h=1.0, last_moved={"i": moved}) == ("cooldown", False)
+    assert look(small(), cooldown_h=0.0, last_moved={"i": moved}) is None
     tagged = small({"tags": ["nova-rebalancer:move"]})
     assert look(tagged, opt_in=True) is None
 

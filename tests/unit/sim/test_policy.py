@@ -66,6 +66,8 @@ def test_no_rebalancing():
         ("auto seed=1 seed=2", "each KEY once"),
         ("auto every=24", "every=24 is not a time"),
         ("auto every=0h", "every=0h is not a time"),
+        ("auto min-gain=-1", "min-gain must be a number of at least 0, not -1"),
+        ("auto cooldown=24", "cooldown=24 is not a time"),
         ("auto max-gib=-1", "max-gib must be a number of at least 0, not -1"),
         ("auto max-gib=nan", "max-gib must be a number"),
         ("auto max-migrations=1.5", "max-migrations must be a whole number, not 1.5"),
@@ -76,6 +78,28 @@ def test_a_bad_policy_is_refused(text, why):
     """The error says which word and what would do."""
     with pytest.raises(exceptions.UsageError, match=why):
         policy.parse(text, {}, 16)
+
+
+def test_what_migrations_are_worth():
+    """The policy's words win over the configuration."""
+    rules = {"min_gain": 0.5, "cost_per_gib": 0.25, "cooldown_h": 1.0}
+    plain = policy.parse("auto", rules, 16).options
+    assert (plain.min_gain, plain.cost_per_gib, plain.cooldown_h) == (0.5, 0.25, 1.0)
+    text = "auto min-gain=0 cost-per-gib=0.125 cooldown=90m"
+    own = policy.parse(text, rules, 16).options
+    assert (own.min_gain, own.cost_per_gib, own.cooldown_h) == (0.0, 0.125, 1.5)
+
+
+def test_what_was_migrated_cools_down():
+    """Of two that could go to the other's host only the one is moved that did not move lately."""
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")],
+        [clouds.instance("i", "a", 2), clouds.instance("j", "b", 2)],
+    )
+    one = policy.Policy("some", dataclasses.replace(GREEDY, cooldown_h=1.0))
+    for ago_s, moved in ((3599.0, "j"), (3600.0, "i")):
+        decided = policy.decide(one, clouds.facts_of(made), days.Watch(), {"i": ago_s})
+        assert [decided.start.instances[hop.v] for hop in decided.hops] == [moved]
 
 
 @hypothesis.given(clouds.snapshots(4, 8), st.floats(0, 0.004), st.integers(0, 5))

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether migrations are worth what they cost, and which of a path to keep.
+
+A price is in the goal's unit, so the value of a placement and the price of the way there add up.
+A path is kept as far as that sum falls: migrations are taken out whose gain is below their price,
+each with all that depends on it, alone and by the host that they leave or come to; then the path
+is cut where the sum is lowest.  What remains never sums up to more than doing nothing.
+
+A project's budget is no price: migrations of a project that has more of them are taken out, those
+first that take least of the gain along.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+import dataclasses
+
+from nova_rebalancer.model import path
+from nova_rebalancer.model import state
+from nova_rebalancer.model import target
+from nova_rebalancer.model.constraints import soft_groups
+from nova_rebalancer.model.objectives import base
+
+GIB = 1024
+"""MiB."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Terms:
+    """What migrations cost, in the goal's unit, and how many there may be of one project.
+
+    Parameters
+    ----------
+    per_gib
+        Price of each GiB of memory that is copied.
+    per_migration
+        Price of each migration: the least that it has to gain.
+    per_pair
+        Price of each pair of soft groups that is no longer as its group wishes.
+    project_migrations, project_gib
+        Most migrations, and most GiB, of the instances of any one project; None for no limit.
+        An instance whose project is not known counts for none.
+    """
+
+    per_gib: float = 0.0
+    per_migration: float = 0.0
+    per_pair: float = 0.0
+    project_migrations: int | None = None
+    project_gib: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bill:
+    """What some hops come to.
+
+    Attributes
+    ----------
+    value
+        The goal after them.
+    price
+        What they cost, in the goal's unit.
+    migrations, memory_mib
+        How many they are, and what they copy.
+    excess
+        Migrations and MiB beyond the budgets of projects, added up; 0 when all are kept.
+    """
+
+    value: float
+    price: float
+    migrations: int
+    memory_mib: int
+    excess: int
+
+    @property
+    def total(self) -> float:
+        """Return value and price together."""
+        return self.value + self.price
+
+
+class Account:
+    """Bills for hops from one start.
+
+    Parameters
+    ----------
+    projects
+        Project of each instance, (V,), None where it is not known.
+    """
+
+    def __init__(
+        self,
+        start: state.PlacementState,
+        goal: base.Goal,
+        terms: Terms,
+        projects: Sequence[str | None],
+    ) -> None:
+        self.start = start
+        self.terms = terms
+        self._goal = goal
+        self._projects = projects
+        limit = terms.project_gib
+        self._project_mib = None if limit is None else int(limit * GIB)
+        self._nothing = goal.evaluate(start).value
+
+    def bills(self, hops: Sequence[path.Hop], steps: Sequence[base.Step]) -> list[Bill]:
+        """Return the bill for the first k of ``hops``, for every k from 0 on.
+
+        ``steps`` are the goal's trace of them.
+        """
+        moves = [(hop.v, hop.dest) for hop in hops]
+        pairs = soft_groups.changes(self.start.soft, self.start.host_of, moves)
+        terms, memory, counts = self.terms, 0, _Counts()
+        found = [Bill(self._nothing, 0.0, 0, 0, 0)]
+        for k, (hop, step, more) in enumerate(zip(hops, steps, pairs, strict=True), 1):
+            mib = state.memory_mib(self.start, hop.v) or 0
+            memory += mib
+            counts.add(self._projects[hop.v], mib)
+            price = terms.per_pair * max(0, more) + terms.per_migration * k
+            price += terms.per_gib * memory / GIB
+            found.append(Bill(step.value, price, k, memory, sum(self._beyond(counts).values())))
+        return found
+
+    def whole(self, hops: Sequence[path.Hop]) -> Bill:
+        """Return the bill for all of ``hops``."""
+        host_of, cells_of = self.start.host_of.copy(), self.start.cells_of.copy()
+        for hop in hops:
+            host_of[hop.v] = hop.dest
+            cells_of[hop.v] = state.NOWHERE
+            cells_of[hop.v, : len(hop.dest_cells)] = hop.dest_cells
+        value = self._goal.evaluate(self.start.placed(host_of, cells_of)).value
+        pairs = 0
+        if self.start.soft:
+            pairs = soft_groups.cost(self.start.soft, host_of)
+            pairs -= soft_groups.cost(self.start.soft, self.start.host_of)
+        memory = sum(state.memory_mib(self.start, hop.v) or 0 for hop in hops)
+        terms = self.terms
+        price = terms.per_pair * max(0, pairs) + terms.per_migration * len(hops)
+        price += terms.per_gib * memory / GIB
+        return Bill(value, price, len(hops), memory, self.excess(hops))
+
+    def excess(self, hops: Iterable[path.Hop]) -> int:
+        """Return by how much ``hops`` are beyond the budgets of projects."""
+        return sum(self.over(hops).values())
+
+    def over(self, hops: Iterable[path.Hop]) -> dict[str, int]:
+        """Return the projects with more of ``hops`` than they may have, and how much more."""
+        counts = _Counts()
+        if self.terms.project_migrations is not None or self._project_mib is not None:
+            for hop in hops:
+                counts.add(self._projects[hop.v], state.memory_mib(self.start, hop.v) or 0)
+        return self._beyond(counts)
+
+    def dear(self, whole: path.MigrationPath, kept: path.MigrationPath) -> set[int]:
+        """Return the instances not worth moving, when ``kept`` is what is worth it of ``whole``.
+
+        Of a project with more migrations than it may have, these are all that were not kept.
+        """
+        if not self.priced():
+            return set()
+        hops = [migration.hop for migration in whole.migrations]
+        over = self.over(hops)
+        found = {hop.v for hop in hops}
+        found |= {v for v, name in enumerate(self._projects) if name in over}
+        return found - {migration.hop.v for migration in kept.migrations}
+
+    def _beyond(self, counts: "_Counts") -> dict[str, int]:
+        most, most_mib = self.terms.project_migrations, self._project_mib
+        found = {}
+        for name, (count, mib) in counts.of.items():
+            more = 0 if most is None else max(0, count - most)
+            more += 0 if most_mib is None else max(0, mib - most_mib)
+            if more:
+                found[name] = more
+        return found
+
+    def priced(self) -> bool:
+        """Whether single migrations have a price, or projects a budget."""
+        terms = self.terms
+        if terms.project_migrations is not None or terms.project_gib is not None:
+            return True
+        return terms.per_gib > 0 or terms.per_migration > 0
+
+
+class _Counts:
+    """Migrations and MiB of each project."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, tuple[int, int]] = {}
+
+    def add(self, project: str | None, mib: int) -> None:
+        if project is not None:
+            count, total = self.of.get(project, (0, 0))
+            self.of[project] = count + 1, total + mib
+
+
+def choose(
+    account: Account,
+    goal: base.Goal,
+    reached: path.MigrationPath,
+    stopped: Callable[[], bool],
+) -> tuple[list[path.Hop], list[base.Step], Bill]:
+    """Return the hops of a path that are worth it, what each does, and the bill for them.
+
+    They are sane one after another: with each hop that is left out all go that depend on it.
+    Bills that are equal within rounding count as equal: the shortest of such paths is taken.
+    """
+    hops = [migration.hop for migration in reached.migrations]
+    if account.priced():
+        hops = _worthy(account, reached, stopped)
+    steps = goal.trace(account.start, hops)
+    bills = account.bills(hops, steps)
+    allowed = [bill for bill in bills if bill.excess == 0]
+    least = min(bill.total for bill in allowed)
+    best = next(bill for bill in allowed if bill.total <= least + target.TOLERANCE)
+    return hops[: best.migrations], steps[: best.migrations], best
+
+
+def regardless(account: Account, goal: base.Goal, reached: path.MigrationPath) -> Bill:
+    """Return the bill for a path as far as the goal alone would have it."""
+    hops = [migration.hop for migration in reached.migrations]
+    bills = account.bills(hops, goal.trace(account.start, hops))
+    least = min(bill.value for bill in bills)
+    return next(bill for bill in bills if bill.value <= least + target.TOLERANCE)
+
+
+def _worthy(
+    account: Account, reached: path.MigrationPath, stopped: Callable[[], bool]
+) -> list[path.Hop]:
+    """Take out of a path what is beyond a budget, and then what costs more than it gains."""
+    parts = _Parts(reached)
+    kept = parts.everything
+    bill = account.whole(parts.hops_of(kept))
+    while bill.excess and not stopped():
+        found = []
+        for part in parts.of_instances(kept):
+            less = account.whole(parts.hops_of(kept - part))
+            if less.excess < bill.excess:
+                worse = (less.total - bill.total) / (bill.excess - less.excess)
+                found.append((worse, less.memory_mib, sorted(part)))
+        if not found:
+            break
+        for *_, positions in sorted(found):
+            rest = kept.difference(positions)
+            less = account.whole(parts.hops_of(rest))
+            if less.excess < bill.excess:
+                kept, bill = rest, less
+    better = True
+    while better and not stopped():
+        found, better = [], False
+        for part in (*parts.of_instances(kept), *parts.of_hosts(kept)):
+            less = account.whole(parts.hops_of(kept - part))
+            if less.total <= bill.total:
+                found.append((less.total, less.memory_mib, sorted(part)))
+            if stopped():
+                break
+        for *_, positions in sorted(found):
+            rest = kept.difference(positions)
+            less = account.whole(parts.hops_of(rest))
+            if len(rest) < len(kept) and less.total <= bill.total:
+                kept, bill, better = rest, less, True
+    return parts.hops_of(kept)
+
+
+class _Parts:
+    """Parts of a path that can be left out: with each hop its instance's, and what depends on it.
+
+    Hops are known by their positions.
+    """
+
+    def __init__(self, reached: path.MigrationPath) -> None:
+        self._hops = [migration.hop for migration in reached.migrations]
+        self.everything = frozenset(range(len(self._hops)))
+        self._depends_on = [migration.depends_on for migration in reached.migrations]
+        self._of: dict[int, list[int]] = {}
+        for k, hop in enumerate(self._hops):
+            self._of.setdefault(hop.v, []).append(k)
+
+    def hops_of(self, positions: frozenset[int]) -> list[path.Hop]:
+        """Return the hops at some positions, in order."""
+        return [self._hops[k] for k in sorted(positions)]
+
+    def of_instances(self, kept: frozenset[int]) -> list[frozenset[int]]:
+        """Return what goes with each instance."""
+        return self._distinct(kept, ({v} for v in {self._hops[k].v for k in kept}))
+
+    def of_hosts(self, kept: frozenset[int]) -> list[frozenset[int]]:
+        """Return what goes with all that leave, and with all that come to, each host."""
+        leaving: dict[int, set[int]] = {}
+        coming: dict[int, set[int]] = {}
+        for k in kept:
+            leaving.setdefault(self._hops[k].source, set()).add(self._hops[k].v)
+            coming.setdefault(self._hops[k].dest, set()).add(self._hops[k].v)
+        return self._distinct(kept, (*leaving.values(), *coming.values()))
+
+    def _distinct(self, kept: frozenset[int], groups: Iterable[set[int]]) -> list[frozenset[int]]:
+        found = {self._closed(group) & kept for group in groups}
+        return sorted(found, key=sorted)
+
+    def _closed(self, instances: set[int]) -> frozenset[int]:
+        """Return all hops of instances, and all that depend on those, with their instances'."""
+        gone = {k for v in instances for k in self._of[v]}
+        while True:
+            more = {
+                other
+                for k, depends in enumerate(self._depends_on)
+                if k not in gone and not gone.isdisjoint(depends)
+                for other in self._of[self._hops[k].v]
+            }
+            if not more:
+                return frozenset(gone)
+            gone |= more
