@@ -107,7 +107,7 @@ class Sequence:
                 aside = []
                 if not queue:
                     break
-            price, v, version = heapq.heappop(queue)
+            _, v, version = heapq.heappop(queue)
             if v not in self.pending:
                 continue
             if version != self._version[self.pending[v][0]]:
