@@ -184,7 +184,9 @@ class _Search:
             if not best.pending and self._priced(best.hops) == direct:
                 best.optimal = True
                 break
-            if self._limits.spent():
+            # Large zones are solved at once or not at all: the seconds are better spent elsewhere.
+            done = not best.pending and len(part.instances) > zone.MOST_INSTANCES
+            if done or self._limits.spent():
                 break
         return best
 
