@@ -320,19 +320,39 @@ class Sequence:
             if on.fits_without(v, h, cells, (*must, *some), mates):
                 found.append((price, (*must, *some)))
         if not found:
-            # More than a few have to go: those that leave anyway first, then the largest.
-            gone = list(must)
-            for u in sorted(others, key=lambda u: (u not in self.pending, -self._price[u], u)):
-                if on.fits_without(v, h, cells, gone, mates):
-                    break
-                gone.append(u)
-            for u in list(gone):
-                fewer = [w for w in gone if w != u]
-                if u not in must and on.fits_without(v, h, cells, fewer, mates):
-                    gone = fewer
-            if on.fits_without(v, h, cells, gone, mates):
-                found.append((sum(prices[u] for u in gone), tuple(gone)))
+            # More than a few have to go: the large ones are fewer, the small ones find room.
+            for sign in (-1, 1):
+                order = sorted(
+                    others, key=lambda u: (u not in self.pending, sign * self._price[u], u)
+                )
+                gone = self._enough(v, h, cells, must, mates, order)
+                if gone is not None:
+                    found.append((sum(prices[u] for u in gone), gone))
         yield from sorted(found)
+
+    def _enough(
+        self,
+        v: int,
+        h: int,
+        cells: board.Cells | None,
+        must: Sequence_[int],
+        mates: Sequence_[frozenset[int]],
+        order: Sequence_[int],
+    ) -> tuple[int, ...] | None:
+        """Return as many of ``order`` as have to go, and no more; None if all are not enough."""
+        on = self.board
+        gone = list(must)
+        for u in order:
+            if on.fits_without(v, h, cells, gone, mates):
+                break
+            gone.append(u)
+        if not on.fits_without(v, h, cells, gone, mates):
+            return None
+        for u in gone[len(must) :]:
+            fewer = [w for w in gone if w != u]
+            if on.fits_without(v, h, cells, fewer, mates):
+                gone = fewer
+        return tuple(gone)
 
 
 def _combinations(
