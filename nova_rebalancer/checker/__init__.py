@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The independent checker: does this plan do, safely, what it says on this snapshot?
+"""The independent checker: does this plan, or this path, do safely what it says it does?
 
 It reads the two documents by itself and states every rule again, so that a mistake in a planner,
 the path-finder or their model of the cloud does not hide itself here.  With the rest of the
@@ -85,6 +85,27 @@ hops, then what may be in flight together, then the objective and whether it is 
     The migrations gain less than ``options.min_gain`` for each and ``options.cost_per_gib`` for
     each GiB of memory.
 
+A path is checked against its question, a case of a file or a target on a snapshot, for the same
+rules but for ``too_many`` and ``objective``, and for these:
+
+``cases``
+    The paths are not one for each case of the file in its order, or the one is for no case.
+``verdict``
+    ``reachable`` does not fit ``migrations``, ``cost``, ``optimal``, ``certificate`` or
+    ``unreachable``, or what the file of cases says is proved; instances are stopped or started
+    without ``allow_stop``.
+``makespan``
+    A migration takes no time, or in a case not one second, which its wave counts; more migrations
+    than the limits of the path allow leave one host, or arrive on one, at a time; ``makespan_s``
+    is not the last end; ``makespan_bound_s`` is above it or above what the file has proved.
+``cost``
+    ``cost`` is not the sum over the migrations, or is called optimal and the file knows less.
+``target``
+    ``reachable`` is true, and the migrations do not lead to the target.
+``certificate``
+    The certificate does not prove that the target cannot be reached, or the placements that it
+    counts are more than the million that are gone through here.
+
 The options of a plan may name those with a * as ``ignored_rules``: an operator takes the risk.
 
 ``capacity``, ``numa`` for cells that the planner chooses, and ``anti_affinity`` hold for *every*
@@ -94,18 +115,23 @@ for anything but the instances.  What the snapshot itself overfills is no violat
 something arrives there.
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 import pathlib
 
 from nova_rebalancer import exceptions
+from nova_rebalancer.checker import aims
 from nova_rebalancer.checker import broken
+from nova_rebalancer.checker import cases
 from nova_rebalancer.checker import checks
-from nova_rebalancer.checker import conflicts
 from nova_rebalancer.checker import documents
 from nova_rebalancer.checker import facts
-from nova_rebalancer.checker import flight
 from nova_rebalancer.checker import goal
+from nova_rebalancer.checker import moments
 from nova_rebalancer.checker import options
+from nova_rebalancer.checker import paths
+from nova_rebalancer.checker import question
 from nova_rebalancer.checker import rules
 from nova_rebalancer.checker import worth
 
@@ -131,6 +157,12 @@ KINDS = (
     "anti_affinity",
     "objective",
     "not_worth",
+    "cases",
+    "verdict",
+    "makespan",
+    "cost",
+    "target",
+    "certificate",
 )
 """Every kind of violation."""
 
@@ -165,7 +197,7 @@ def check_files(snapshot: str, plan: str) -> Verdict:
     InputError
         If a file cannot be read, or the snapshot is not a sound snapshot document.
     """
-    return check(_read(snapshot), _read(plan), snapshot_name=snapshot)
+    return check(read(snapshot), read(plan), snapshot_name=snapshot)
 
 
 def check(snapshot: bytes, plan: bytes, *, snapshot_name: str = "snapshot") -> Verdict:
@@ -190,6 +222,97 @@ def check(snapshot: bytes, plan: bytes, *, snapshot_name: str = "snapshot") -> V
         return Verdict(False, violation.kind, violation.migration, violation.detail)
 
 
+def check_cases(problem: bytes, path: bytes, *, problem_name: str = "problem") -> Verdict:
+    """Check the paths of a document, one or a list, on the cases of a file, gzipped or not.
+
+    Parameters
+    ----------
+    problem, path
+        The documents.
+    problem_name
+        What errors call the file of cases.
+
+    Raises
+    ------
+    InputError
+        If the file of cases is not sound.
+    """
+    asked = {one.id: one for one in cases.read(problem, problem_name)}
+    return _verdict_of(path, lambda answers: _paired(answers, asked))
+
+
+def check_target(
+    snapshot: bytes,
+    target: bytes,
+    path: bytes,
+    *,
+    snapshot_name: str = "snapshot",
+    target_name: str = "target",
+) -> Verdict:
+    """Check a path on a target file for a snapshot, all gzipped or not.
+
+    Raises
+    ------
+    InputError
+        If the snapshot or the target is not sound.
+    """
+    asked = aims.read(snapshot, snapshot_name, target, target_name)
+
+    def paired(answers: list[documents.Document]) -> list[question.Question]:
+        if len(answers) != 1:
+            raise broken.Broken("format", None, f"{len(answers)} paths for one target")
+        rules.whole(asked.cloud)
+        return [asked]
+
+    return _verdict_of(path, paired)
+
+
+def _paired(
+    answers: list[documents.Document], asked: Mapping[str | None, question.Question]
+) -> list[question.Question]:
+    """Return the question of each answer."""
+    names = [answer["id"] for answer in answers]
+    for name in names:
+        if name not in asked:
+            raise broken.Broken("cases", None, f'there is no case "{name}"')
+    if len(names) != 1 and names != list(asked):
+        wrong = next(
+            (k for k, (a, b) in enumerate(zip(names, asked, strict=False)) if a != b),
+            min(len(names), len(asked)),
+        )
+        raise broken.Broken(
+            "cases",
+            None,
+            f"{len(names)} paths for {len(asked)} cases; from number {wrong + 1} on they are not "
+            "in the order of the file",
+        )
+    return [asked[name] for name in names]
+
+
+def _verdict_of(
+    path: bytes, pair: Callable[[list[documents.Document]], list[question.Question]]
+) -> Verdict:
+    """Check each path of a document on the question that ``pair`` finds for it."""
+    where = ""
+    try:
+        answers = paths.read(path)
+        for asked, answer in zip(pair(answers), answers, strict=True):
+            where = "" if asked.id is None else f'case "{asked.id}": '
+            paths.check(asked, answer)
+    except broken.Broken as violation:
+        return Verdict(False, violation.kind, violation.migration, where + violation.detail)
+    verdicts = [answer["reachable"] for answer in answers]
+    migrations = sum(len(answer["migrations"]) for answer in answers)
+    return Verdict(
+        True,
+        None,
+        None,
+        f"{verdicts.count(True)} reachable, {verdicts.count(False)} proved not to be, "
+        f"{verdicts.count('unknown')} unknown; {migrations} migrations are safe in every order "
+        "their dependencies allow",
+    )
+
+
 def _replay(cloud: facts.Cloud, data: bytes) -> str:
     """Raise Broken at the first violation, else return one line on what was checked."""
     plan = documents.read_plan(data)
@@ -207,7 +330,7 @@ def _replay(cloud: facts.Cloud, data: bytes) -> str:
     rules.chains(plan, depends_on)
     rules.numa_order(cloud, plan, hops, depends_on)
     load = facts.load(cloud, cloud.placement)
-    _in_flight(cloud, plan, hops, depends_on, load, kept)
+    moments.check(cloud, plan, hops, depends_on, load, kept)
     final = dict(cloud.placement)
     final.update({hop.instance: hop.dest for hop in hops})
     before, after = goal.check(cloud, plan, load, final)
@@ -223,70 +346,14 @@ def _replay(cloud: facts.Cloud, data: bytes) -> str:
     )
 
 
-def _in_flight(
-    cloud: facts.Cloud,
-    plan: documents.Document,
-    hops: list[rules.Hop],
-    depends_on: list[list[int]],
-    load: dict[facts.Limit, int],
-    kept: checks.Checks,
-) -> None:
-    """Raise Broken if something can be overfull while migrations run."""
-    arrivals: dict[facts.Limit, dict[int, int]] = {}
-    departures: dict[facts.Limit, dict[int, int]] = {}
-    for position, hop in enumerate(hops):
-        here = facts.charges(cloud, hop.instance, hop.source)
-        there = facts.charges(cloud, hop.instance, hop.dest)
-        if cloud.document["numa_choice"] == "nova":
-            # Replaying the list in its order has judged the cells, by Nova's own rules.
-            here, there = (
-                {k: v for k, v in one.items() if k[0] != "cell"} for one in (here, there)
-            )
-        # What is charged on both sides is a shared pool: the move costs it nothing.
-        for limit in there.keys() - here.keys():
-            arrivals.setdefault(limit, {})[position] = there[limit]
-        for limit in here.keys() - there.keys():
-            departures.setdefault(limit, {})[position] = here[limit]
-    rows = sorted(
-        [
-            *(
-                flight.Row(
-                    key=limit,
-                    capacity=kept.capacity(cloud, limit),
-                    load=load.get(limit, 0),
-                    arrivals=arrived,
-                    departures=departures.get(limit, {}),
-                )
-                for limit, arrived in arrivals.items()
-            ),
-            *conflicts.rows(cloud, hops),
-        ],
-        # Of rules that one migration breaks at once, a host's totals speak first.
-        key=lambda row: (facts.KIND_ORDER.index(row.key[0]), row.key),
-    )
-    excess = flight.first_excess(rows, depends_on)
-    if excess is None:
-        return
-    ids = [migration["id"] for migration in plan["migrations"]]
-    raise broken.Broken(
-        facts.KIND_OF[excess.row.key[0]],
-        ids[excess.position],
-        f'instance "{hops[excess.position].instance}": {facts.describe(cloud, excess.row.key)} '
-        f"would be charged {excess.charged} of {excess.row.capacity} "
-        f"(charged in the snapshot: {excess.row.load}) "
-        f"with in flight: {_few(ids, excess.in_flight)}; "
-        f"confirmed: {_few(ids, excess.confirmed)}",
-    )
+def read(path: str) -> bytes:
+    """Return the content of a file.
 
-
-def _few(ids: list[str], positions: list[int]) -> str:
-    """Name some migrations; a line must stay a line."""
-    shown = ", ".join(ids[position] for position in positions[:8])
-    rest = f" and {len(positions) - 8} more" if len(positions) > 8 else ""
-    return shown + rest if positions else "none"
-
-
-def _read(path: str) -> bytes:
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     try:
         return pathlib.Path(path).read_bytes()
     except OSError as error:

@@ -30,6 +30,7 @@ class Malformed(Exception):
         where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
         super().__init__(f"{where.lstrip('.')}: {reason}" if path else reason)
         self.path = path
+        self.reason = reason
 
 
 def read_plan(data: bytes) -> Document:
@@ -93,6 +94,17 @@ def conform(document: object, form: str, schema: str) -> None:
     if document.get("format") != form:
         # Said before the schema speaks: all other differences follow from this one.
         raise Malformed(["format"], f"is {document.get('format')!r}, this checker reads {form!r}")
+    accept(document, schema)
+
+
+def accept(document: object, schema: str) -> None:
+    """Check ``document`` against the schema in the file ``schema``.
+
+    Raises
+    ------
+    Malformed
+        At the first place that breaks it.
+    """
     error = next(iter(_validator(schema).iter_errors(document)), None)
     if error is not None:
         text = error.message

@@ -251,12 +251,19 @@ def read(data: bytes, name: str) -> Cloud:
         document, sha256 = documents.decode(data)
         documents.conform(document, documents.SNAPSHOT_FORMAT, "snapshot-1.json")
         assert isinstance(document, dict)
-        return _cloud(document, sha256)
+        return of(document, sha256)
     except documents.Malformed as error:
         raise exceptions.InputError(f"{name}: {' '.join(str(error).split())}") from error
 
 
-def _cloud(document: documents.Document, sha256: str) -> Cloud:
+def of(document: documents.Document, sha256: str) -> Cloud:
+    """Return the cloud of a snapshot document that its schema accepts.
+
+    Raises
+    ------
+    documents.Malformed
+        If it is not sound.
+    """
     pools = {
         pool["id"]: _inventories(pool, ["pools", i])
         for i, pool in _unique(document, "pools").items()

@@ -74,14 +74,24 @@ def forbidden(given: case.Case, source: facts.Host) -> tuple[str, str] | None:
     tuple or None
         The rule's name, and why.
     """
+    return refused(given) or parted(given.cloud, given.options, source, given.dest)
+
+
+def refused(given: case.Case) -> tuple[str, str] | None:
+    """Return the first rule that keeps the instance off its ``dest``, wherever it comes from."""
     for name, rule in HOST_RULES.items():
         if name not in given.options.ignored and (why := rule(given)) is not None:
             return name, why
+    return None
+
+
+def parted(
+    cloud: facts.Cloud, given: options.Options, source: facts.Host, dest: facts.Host
+) -> tuple[str, str] | None:
+    """Return the first rule that lets nothing migrate from ``source`` to ``dest``."""
     for name, relation in RELATIONS.items():
-        if name not in given.options.ignored:
-            why = relation(given.cloud, source, given.dest)
-            if why is not None:
-                return name, why
+        if name not in given.ignored and (why := relation(cloud, source, dest)) is not None:
+            return name, why
     return None
 
 

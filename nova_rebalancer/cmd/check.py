@@ -11,7 +11,13 @@ from cliff.formatters import base
 from cliff.formatters import commaseparated
 from stevedore import extension
 
+from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import outcome
+
+FILES = ("snapshot", "plan", "target", "problem", "path")
+
+WAYS = ({"snapshot", "plan"}, {"snapshot", "target", "path"}, {"problem", "path"})
+"""Which of FILES go together."""
 
 
 class _Line(base.SingleFormatter):
@@ -59,11 +65,17 @@ class _OneRow(base.SingleFormatter):
 
 
 class Check(outcome.Command, show.ShowOne):
-    """Check a plan on its snapshot with code that did not make it.
+    """Check a plan on its snapshot, or paths on their questions, with code that did not make them.
 
-    Prints one line: what was replayed, or the first rule that the plan violates. Exits with 0 if
-    the plan keeps every rule and with 1 if it does not.
+    Prints one line: what was replayed, or the first rule that is violated. Exits with 0 if every
+    rule is kept and with 1 if not. That a target cannot be reached is accepted with a proof only.
     """
+
+    _epilog = (
+        "Examples: nova-rebalance check --snapshot cloud.json.gz --plan plan.json; "
+        "nova-rebalance check --snapshot cloud.json.gz --target target.json --path path.json; "
+        "nova-rebalance check --problem cases.json --path paths.json"
+    )
 
     @property
     def formatter_default(self) -> str:
@@ -83,11 +95,17 @@ class Check(outcome.Command, show.ShowOne):
         parser.add_argument(
             "--snapshot",
             metavar="FILE",
-            required=True,
-            help="the snapshot document the plan was made from, gzip or not",
+            help="the snapshot document that the plan or path was made from, gzip or not",
+        )
+        parser.add_argument("--plan", metavar="FILE", help="the plan document, gzip or not")
+        parser.add_argument(
+            "--target", metavar="FILE", help="with --snapshot: the target of the path, gzip or not"
         )
         parser.add_argument(
-            "--plan", metavar="FILE", required=True, help="the plan document, gzip or not"
+            "--problem", metavar="FILE", help="the file of cases of the paths, gzip or not"
+        )
+        parser.add_argument(
+            "--path", metavar="FILE", help="the path document, or a list of them, gzip or not"
         )
         return parser
 
@@ -96,7 +114,28 @@ class Check(outcome.Command, show.ShowOne):
         # Here, because `--help` must not wait for what only a check needs.
         from nova_rebalancer import checker
 
-        verdict = checker.check_files(parsed_args.snapshot, parsed_args.plan)
+        given = {name for name in FILES if getattr(parsed_args, name) is not None}
+        if given not in WAYS:
+            raise exceptions.UsageError(
+                "give --snapshot and --plan, or --snapshot, --target and --path, or --problem and "
+                "--path"
+            )
+        if "plan" in given:
+            verdict = checker.check_files(parsed_args.snapshot, parsed_args.plan)
+        elif "problem" in given:
+            verdict = checker.check_cases(
+                checker.read(parsed_args.problem),
+                checker.read(parsed_args.path),
+                problem_name=parsed_args.problem,
+            )
+        else:
+            verdict = checker.check_target(
+                checker.read(parsed_args.snapshot),
+                checker.read(parsed_args.target),
+                checker.read(parsed_args.path),
+                snapshot_name=parsed_args.snapshot,
+                target_name=parsed_args.target,
+            )
         self.exit_code = 0 if verdict.ok else 1
         return (
             ("ok", "kind", "migration", "detail"),

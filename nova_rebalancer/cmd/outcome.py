@@ -33,3 +33,10 @@ class Lister(Command, lister.Lister):
         if parsed_args.formatter == "table" and self.app.stdout.isatty():
             parsed_args.fit_width = True
         return super().run(parsed_args)
+
+
+def place(host: str, cells: list[int | None] | None) -> str:
+    """Write a host with its NUMA cells: ``pm_3:0`` or ``pm_3:0+1``."""
+    if cells is None:
+        return host
+    return host + ":" + "+".join("?" if cell is None else str(cell) for cell in cells)

@@ -2,6 +2,8 @@
 """The options that say what migrations cost, and what the journal tells of it."""
 
 import argparse
+import dataclasses
+import logging
 import os
 import typing
 from typing import Any
@@ -9,8 +11,11 @@ from typing import Any
 from nova_rebalancer.cmd import numbers
 
 if typing.TYPE_CHECKING:
+    from nova_rebalancer import controller
     from nova_rebalancer.model import cloud
     from nova_rebalancer.store import journal
+
+LOG = logging.getLogger(__name__)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +57,18 @@ def kept_journal(conf: Any) -> "journal.Journal | None":
     if url is None and not os.path.exists(journal.default_path()):
         return None
     return journal.open(url)
+
+
+def informed(
+    options: "controller.Options", conf: Any, snapshot: "cloud.Snapshot"
+) -> "controller.Options":
+    """Return the options with what the journal tells, where their cost wants to know it."""
+    if options.cost != "learned":
+        return options
+    factors = time_factors(conf, snapshot, options.migration_rate_mibps)
+    if not factors:
+        LOG.warning("the journal has no live migrations of cloud %s", snapshot.cloud)
+    return dataclasses.replace(options, time_factors=factors)
 
 
 def time_factors(conf: Any, snapshot: "cloud.Snapshot", rate_mibps: float) -> dict[str, float]:

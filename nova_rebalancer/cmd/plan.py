@@ -11,6 +11,7 @@ from typing import Any
 from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import cloud
 from nova_rebalancer.cmd import goals
+from nova_rebalancer.cmd import lacks
 from nova_rebalancer.cmd import numbers
 from nova_rebalancer.cmd import outcome
 from nova_rebalancer.cmd import paths
@@ -118,11 +119,6 @@ class Plan(outcome.Lister):
             help="start of random numbers (default 0)",
         )
         parser.add_argument("--output", metavar="FILE", help="write the plan document here")
-        parser.add_argument(
-            "--report",
-            metavar="FILE",
-            help="write a page for people here, one HTML file with a chart of the migrations",
-        )
         return parser
 
     def take_action(
@@ -143,8 +139,6 @@ class Plan(outcome.Lister):
 
         conf = settings.load(self.app_args.config_file)
         options = settings.options(conf, parsed_args)
-        if parsed_args.report == "-":
-            raise exceptions.UsageError("--report -: a page is written into a file: name one")
         if parsed_args.demo or parsed_args.snapshot:
             for name in ("facts", "fresh", "save_snapshot"):
                 if getattr(parsed_args, name):
@@ -169,20 +163,10 @@ class Plan(outcome.Lister):
             options = dataclasses.replace(options, learnt=_learnt(conf, snapshot))
             if parsed_args.save_snapshot:
                 files.write_bytes(parsed_args.save_snapshot, found.data)
-        if options.cost == "learned":
-            factors = paths.time_factors(conf, snapshot, options.migration_rate_mibps)
-            options = dataclasses.replace(options, time_factors=factors)
-            if not factors:
-                LOG.warning("the journal has no live migrations of cloud %s", snapshot.cloud)
+        options = paths.informed(options, conf, snapshot)
         moved = worth.last_moved(conf, parsed_args, snapshot, options.cooldown_h)
         options = dataclasses.replace(options, last_moved=moved)
-        for lack in snapshot.missing:
-            if lack.hosts is None:
-                raise exceptions.InputError(
-                    f"{parsed_args.snapshot or snapshot.cloud}: the snapshot is not whole: "
-                    f"{lack.what} is missing ({lack.reason}); take a new one when that is mended"
-                )
-            LOG.warning("%s is missing (%s); %s", lack.what, lack.reason, _effect(snapshot, lack))
+        lacks.tell(snapshot, parsed_args.snapshot or snapshot.cloud)
         with progress.Progress(self.app.stderr, options.time_limit_s) as watch:
             plan = controller.run(snapshot, sha256, options, watch)
         written = plan_document.document(
@@ -200,17 +184,13 @@ class Plan(outcome.Lister):
         self._document = plan_document.dumps(written)
         if parsed_args.output and self.exit_code != 130:
             files.write_bytes(parsed_args.output, self._document)
-        if parsed_args.report and self.exit_code != 130:
-            from nova_rebalancer.report import page
-
-            files.write_bytes(parsed_args.report, page.page(written).encode())
         self._say(plan, written, target.OPTIMAL)
         rows = [
             (
                 item["id"],
                 _named(item["instance"], names),
-                _place(item["source"], item["source_numa"]),
-                _place(item["dest"], item["dest_numa"]),
+                outcome.place(item["source"], item["source_numa"]),
+                outcome.place(item["dest"], item["dest_numa"]),
                 item["memory_mib"],
                 item["wave"],
                 round(item["value_after"], 4),
@@ -315,20 +295,5 @@ def _learnt(conf: Any, snapshot: Any) -> dict[str, str]:
     return {one: text for one, (_, text, _) in sorted(known.items()) if one in there}
 
 
-def _effect(snapshot: Any, lack: Any) -> str:
-    names = [host.service_host for host in snapshot.hosts if host.id in lack.hosts]
-    if not names:
-        return "no host of the plan is concerned"
-    more = f" and {len(names) - WARNINGS} more" if len(names) > WARNINGS else ""
-    return f"nothing is moved from or to {', '.join(names[:WARNINGS])}{more}"
-
-
 def _named(instance: str, names: dict[str, str | None]) -> str:
     return names.get(instance) or instance
-
-
-def _place(host: str, cells: list[int | None] | None) -> str:
-    """Write a host with its NUMA cells: ``pm_3:0`` or ``pm_3:0+1``."""
-    if cells is None:
-        return host
-    return host + ":" + "+".join("?" if cell is None else str(cell) for cell in cells)

@@ -7,6 +7,7 @@ import threading
 import time
 import types
 from typing import Any
+from typing import Self
 from typing import TextIO
 
 import tqdm
@@ -48,7 +49,75 @@ class Fetching(reader.Progress):
             self._bar.close()
 
 
-class Progress(base.Watch):
+class Interruptible:
+    """Takes SIGINT: the first asks to end with what there is, the second interrupts as usual."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._previous: Any = None
+
+    def stopped(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self.interrupted
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _interrupt(self, number: int, frame: types.FrameType | None) -> None:
+        self.interrupted = True
+        signal.signal(signal.SIGINT, self._previous)
+
+
+class Counting(Interruptible):
+    """A bar that counts what is done of several things on a terminal; nothing elsewhere."""
+
+    def __init__(self, stream: TextIO, what: str, total: int) -> None:
+        super().__init__()
+        self._bar: tqdm.tqdm[Any] | None = None
+        if stream.isatty() and total > 1:
+            self._bar = tqdm.tqdm(
+                total=total,
+                file=stream,
+                desc=what,
+                leave=False,
+                ncols=shutil.get_terminal_size().columns,
+                nrows=shutil.get_terminal_size().lines,
+                bar_format="{desc} {bar:24} {n_fmt} of {total_fmt}, {elapsed}{postfix}",
+            )
+
+    def begin(self, name: str) -> None:
+        """Show what is being done."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(name)
+
+    def end(self) -> None:
+        """Count one more."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        super().__exit__(kind, error, trace)
+
+
+class Progress(Interruptible, base.Watch):
     """A bar with the incumbent and the bound on a terminal; nothing elsewhere.
 
     As a context manager it also takes SIGINT: the first one asks the planner to end with the
@@ -56,7 +125,7 @@ class Progress(base.Watch):
     """
 
     def __init__(self, stream: TextIO, time_limit_s: float | None) -> None:
-        self.interrupted = False
+        super().__init__()
         self._stop = threading.Event()
         self._incumbent: float | None = None
         self._bound: float | None = None
@@ -64,7 +133,6 @@ class Progress(base.Watch):
         self._limit_s = time_limit_s
         self._bar: tqdm.tqdm[Any] | None = None
         self._ticker: threading.Thread | None = None
-        self._previous: Any = None
         if stream.isatty():
             self._bar = tqdm.tqdm(
                 total=time_limit_s,
@@ -89,13 +157,8 @@ class Progress(base.Watch):
         if self._bound is None or value > self._bound:
             self._bound = value
 
-    def stopped(self) -> bool:
-        """Whether Ctrl-C was pressed."""
-        return self.interrupted
-
-    def __enter__(self) -> "Progress":
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._interrupt)
+    def __enter__(self) -> Self:
+        super().__enter__()
         if self._bar is not None:
             self._ticker = threading.Thread(target=self._tick, daemon=True)
             self._ticker.start()
@@ -112,12 +175,7 @@ class Progress(base.Watch):
             self._ticker.join()
         if self._bar is not None:
             self._bar.close()
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _interrupt(self, number: int, frame: types.FrameType | None) -> None:
-        self.interrupted = True
-        signal.signal(signal.SIGINT, self._previous)
+        super().__exit__(kind, error, trace)
 
     def _tick(self) -> None:
         assert self._bar is not None

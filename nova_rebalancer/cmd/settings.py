@@ -67,16 +67,6 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         time_limit_s=time_limit_s,
         work_limit=given.work_limit,
         seed=pick(given.seed, conf.planner.seed),
-        cost=pick(given.cost, conf.path.cost),
-        migration_rate_mibps=conf.path.migration_rate_mibps,
-        dirty_rate_mibps=conf.path.dirty_rate_mibps,
-        migration_downtime_s=conf.path.migration_downtime_s,
-        migration_timeout_s=conf.path.migration_timeout_s,
-        host_outgoing=conf.path.host_outgoing,
-        host_incoming=conf.path.host_incoming,
-        total=pick(given.concurrent, conf.execute.total),
-        links=(*conf.path.links, *given.link),
-        prefer=pick(given.prefer, conf.path.prefer),
         cost_per_gib=pick(given.cost_per_gib, conf.worth.cost_per_gib),
         min_gain=pick(given.min_gain, conf.worth.min_gain),
         cooldown_h=pick(given.cooldown, conf.worth.cooldown_h),
@@ -85,6 +75,7 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         demo={"seed": given.demo_seed, "hosts": given.demo_hosts} if given.demo else None,
         scope=tuple(scope.parse(given.scope).texts()),
         **rules(conf, given),
+        **paths(conf, given),
     )
 
 
@@ -94,6 +85,22 @@ def _shares(given: Mapping[str, str]) -> dict[str, float]:
         return {name: numbers.share(share) for name, share in sorted(given.items())}
     except argparse.ArgumentTypeError as error:
         raise exceptions.InputError(f"configuration: [goals] headroom_of: {error}") from None
+
+
+def paths(conf: Any, given: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that are about what migrations cost, and how many run at once."""
+    return {
+        "cost": conf.path.cost if given.cost is None else given.cost,
+        "migration_rate_mibps": conf.path.migration_rate_mibps,
+        "dirty_rate_mibps": conf.path.dirty_rate_mibps,
+        "migration_downtime_s": conf.path.migration_downtime_s,
+        "migration_timeout_s": conf.path.migration_timeout_s,
+        "host_outgoing": conf.path.host_outgoing,
+        "host_incoming": conf.path.host_incoming,
+        "total": conf.execute.total if given.concurrent is None else given.concurrent,
+        "links": (*conf.path.links, *given.link),
+        "prefer": conf.path.prefer if given.prefer is None else given.prefer,
+    }
 
 
 def rules(conf: Any, given: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import path
+from nova_rebalancer.model import path_document
 from nova_rebalancer.model import reason
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
@@ -120,7 +121,7 @@ def document(
                 zip(plan.path.migrations, plan.steps, strict=True)
             )
         ],
-        "unreachable": [_left_out(start, v, why) for v, why in plan.path.unreachable.items()],
+        "unreachable": path_document.left_out(start, plan.path.unreachable),
         "excluded": [_excluded(plan, v, found) for v, found in start.excluded.items()],
     }
 
@@ -167,54 +168,13 @@ def _utc(moment: datetime.datetime) -> str:
 
 
 def _migration(plan: Plan, k: int, migration: path.Migration, step: base.Step) -> dict[str, Any]:
-    start, hop = plan.start, migration.hop
-    code = "improves_goal" if hop.role == path.DIRECT else "makes_room"
+    code = "improves_goal" if migration.hop.role == path.DIRECT else "makes_room"
+    said = plan.snapshot.instances[migration.hop.v].numa
     return {
-        "id": f"m{k + 1}",
-        "instance": start.instances[hop.v],
-        "source": start.service_hosts[hop.source],
-        "dest": start.service_hosts[hop.dest],
-        **_providers(start, hop),
-        "source_numa": _cells(plan, hop.v, hop.source, hop.source_cells),
-        "dest_numa": _cells(plan, hop.v, hop.dest, hop.dest_cells),
-        "role": hop.role,
-        "method": path.LIVE,
-        "wave": migration.wave,
-        "depends_on": [f"m{j + 1}" for j in migration.depends_on],
-        "start_s": migration.start_s,
-        "end_s": migration.end_s,
-        "memory_mib": state.memory_mib(start, hop.v),
+        **path_document.migration(plan.start, k, migration, said),
         "value_after": step.value,
-        "reason": _reason(reason.Reason(code, {"value_after": step.value}, step.text)),
+        "reason": path_document.why(reason.Reason(code, {"value_after": step.value}, step.text)),
     }
-
-
-def _providers(start: state.PlacementState, hop: path.Hop) -> dict[str, str]:
-    """Name the hosts' resource providers, where they have names of their own."""
-    if start.hosts == start.service_hosts:
-        return {}
-    return {
-        "source_provider": start.hosts[hop.source],
-        "dest_provider": start.hosts[hop.dest],
-    }
-
-
-def _cells(plan: Plan, v: int, h: int, cells: tuple[int, ...]) -> list[int | None] | None:
-    """Write cells by the snapshot's numbers; None without a NUMA topology.
-
-    Only where the snapshot has it can an instance be on cells that the arrays do not know.
-    """
-    said = plan.snapshot.instances[v].numa
-    if said is None:
-        return None
-    return [
-        guest.cell if n == state.NOWHERE else plan.start.cell_ids[h][n]
-        for guest, n in zip(said, cells, strict=True)
-    ]
-
-
-def _left_out(start: state.PlacementState, v: int, why: reason.Reason) -> dict[str, Any]:
-    return {"instance": start.instances[v], "reason": _reason(why)}
 
 
 def _excluded(plan: Plan, v: int, found: migratable.Obstacle) -> dict[str, Any]:
@@ -224,12 +184,9 @@ def _excluded(plan: Plan, v: int, found: migratable.Obstacle) -> dict[str, Any]:
         taken = datetime.datetime.fromisoformat(plan.snapshot.taken_at)
         expires = _utc(taken + datetime.timedelta(seconds=found.expires_s))
     return {
-        **_left_out(plan.start, v, found.reason),
+        "instance": plan.start.instances[v],
+        "reason": path_document.why(found.reason),
         "methods": list(found.methods),
         "confidence": found.confidence,
         "expires_at": expires,
     }
-
-
-def _reason(why: reason.Reason) -> dict[str, Any]:
-    return {"code": why.code, "params": dict(why.params), "text": why.text}

@@ -6,6 +6,7 @@ import dataclasses
 
 CODES: Mapping[str, str] = {
     "improves_goal": "The plan as a whole lowers the goal and this migration is part of it.",
+    "leads_to_target": "The target has the instance there.",
     "makes_room": "A bypass: the instance waits elsewhere until its place is free.",
     "opted_out": "The owner or operator does not allow its migration.",
     "out_of_scope": "The scope of the plan leaves it out.",

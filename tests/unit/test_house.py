@@ -61,7 +61,9 @@ def test_every_group_has_entry_points():
     assert {point.group for point in entry_points()} == {*GROUPS, "console_scripts"}
 
 
-@pytest.mark.parametrize("name", ["snapshot-1.json", "plan-1.json", "facts-1.json"])
+@pytest.mark.parametrize(
+    "name", ["snapshot-1.json", "plan-1.json", "facts-1.json", "path-1.json", "path-result-1.json"]
+)
 def test_schema_is_packaged(name):
     """The schemas travel with the code that needs them."""
     schema = importlib.resources.files("nova_rebalancer.model") / "schemas" / name
@@ -76,7 +78,9 @@ def test_help_is_light():
     assert not loaded & {"numpy", "scipy", "ortools", "networkx", "pandas", "torch"}
 
 
-@pytest.mark.parametrize("command", ["plan", "apply", "check", "simulate", "snapshot validate"])
+@pytest.mark.parametrize(
+    "command", ["plan", "apply", "check", "path", "simulate", "snapshot validate"]
+)
 def test_command_help_is_light(command):
     """Nor does a command's help, which is about that command."""
     printed, loaded = run(*command.split(), "--help")

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``nova-rebalance path``, and ``check`` of what it says."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from nova_rebalancer.cmd import main
+from nova_rebalancer.cmd import words
+from tests import cases
+from tests import clouds
+
+KEYS = (
+    "id",
+    "reachable",
+    "cost",
+    "optimal",
+    "migrations",
+    "makespan_s",
+    "makespan_bound_s",
+    "runtime_s",
+    "certificate",
+    "blocking_hosts",
+)
+
+
+@pytest.fixture
+def problem(tmp_path) -> pathlib.Path:
+    """Return a file of four cases; the last two cannot be reached."""
+    file = tmp_path / "cases.json"
+    made = cases.document(cases.direct(), cases.swap(), cases.deadlock(), cases.wandering())
+    file.write_bytes(cases.as_bytes(made))
+    return file
+
+
+@pytest.fixture
+def swapped(tmp_path) -> tuple[str, ...]:
+    """Return the options for the cloud where i on a and j on b change places by way of c."""
+    (tmp_path / "cloud.json").write_bytes(clouds.as_bytes(clouds.swap_cycle()))
+    (tmp_path / "target.json").write_text(json.dumps({"i": "b", "j": "a"}))
+    return ("--snapshot", str(tmp_path / "cloud.json"), "--target", str(tmp_path / "target.json"))
+
+
+def run(capsys, *arguments: str | pathlib.Path) -> tuple[int, str, str]:
+    """Run the program; its exit code, output and messages."""
+    try:
+        code = main.main([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        # argparse says itself what is wrong with an option.
+        code = int(ended.code or 0)
+    found = capsys.readouterr()
+    assert "Traceback" not in found.err
+    return code, found.out, found.err
+
+
+def printed(capsys, *arguments: str | pathlib.Path) -> Any:
+    """Return the document that a path command prints."""
+    code, out, _ = run(capsys, "path", *arguments, "-f", "json")
+    assert code == 0
+    return json.loads(out)
+
+
+def test_a_list_in_the_order_of_the_file(capsys, problem):
+    """Without --id all cases are answered: the verdicts, costs and rounds worked out by hand."""
+    found = printed(capsys, "--problem", problem)
+    assert [one["id"] for one in found] == ["direct", "swap", "deadlock", "wandering"]
+    assert [one["reachable"] for one in found] == [True, True, False, False]
+    assert [one["cost"] for one in found] == [4, 16, None, None]
+    assert [one["makespan_s"] for one in found] == [1.0, 3.0, 0.0, 0.0]
+    for one in found:
+        assert set(KEYS) <= one.keys()
+        assert one["optimal"] is True
+        assert (one["certificate"] is None) == one["reachable"]
+        assert bool(one["migrations"]) == one["reachable"]
+    assert type(found[0]["cost"]) is int
+
+
+def test_one_object(capsys, problem):
+    """With --id one case is answered, as one object; its migrations have the form of a plan's."""
+    found = printed(capsys, "--problem", problem, "--id", "swap")
+    assert found["id"] == "swap"
+    first = found["migrations"][0]
+    assert first == {
+        "id": "m1",
+        "instance": "v",
+        "source": "b",
+        "dest": "c",
+        "source_numa": None,
+        "dest_numa": None,
+        "role": "bypass",
+        "method": "live",
+        "wave": 1,
+        "depends_on": [],
+        "start_s": 0.0,
+        "end_s": 1.0,
+        "memory_mib": None,
+        "reason": first["reason"],
+    }
+    assert [one["wave"] for one in found["migrations"]] == [1, 2, 3]
+    assert [one["end_s"] for one in found["migrations"]] == [1.0, 2.0, 3.0]
+
+
+def test_what_is_printed_is_accepted(capsys, problem, tmp_path):
+    """``check`` accepts what ``path`` writes: paths, and proofs that there is none."""
+    code, out, _ = run(capsys, "path", "--problem", problem, "--output", tmp_path / "p.json")
+    assert code == 0
+    assert "makes room" not in out
+    code, out, _ = run(capsys, "check", "--problem", problem, "--path", tmp_path / "p.json")
+    assert (code, out.count("\n")) == (0, 1)
+    assert out.startswith("ok: 2 reachable, 2 proved not to be, 0 unknown")
+    written = json.loads((tmp_path / "p.json").read_text())
+    written[1]["migrations"][1]["depends_on"] = []
+    (tmp_path / "p.json").write_text(json.dumps(written))
+    code, out, _ = run(capsys, "check", "--problem", problem, "--path", tmp_path / "p.json")
+    assert code == 1
+    assert out.startswith('order: migration m3: case "swap"') or "capacity" in out
+
+
+def test_people_read_a_table(capsys, problem):
+    """The table has a row for each migration; what follows from them is said on stderr."""
+    code, out, err = run(capsys, "path", "--problem", problem)
+    assert code == 0
+    assert out.count("\n") == 4 + 4
+    assert "| swap   | m2 | u        | a      | b    |" in out
+    assert "swap: reachable: 3 migrations (1 of them to make room), cost 16, proven least" in err
+    assert "deadlock: not reachable, proven: " in err
+    assert "4 cases: 2 reachable, 2 not reachable, 0 unknown" in err
+
+
+def test_no_time(capsys, problem):
+    """When the time is over at once nothing is claimed, but what goes without a search."""
+    code, out, _ = run(capsys, "path", "--problem", problem, "--time-limit", "0", "-f", "json")
+    assert code == 0
+    for one in json.loads(out):
+        assert one["reachable"] in (True, "unknown")
+        assert one["certificate"] is None
+
+
+def test_no_migrations(capsys, problem):
+    """Without migrations a target that needs some is unknown, and what would be left is named."""
+    options = ("--problem", problem, "--id", "direct", "--max-migrations", "0")
+    found = printed(capsys, *options)
+    assert (found["reachable"], found["optimal"], found["migrations"]) == ("unknown", False, [])
+    assert [one["instance"] for one in found["unreachable"]] == ["u"]
+
+
+def test_a_target_on_a_snapshot(capsys, swapped, tmp_path):
+    """The same for a snapshot, where a migration costs its memory; check accepts it."""
+    file = tmp_path / "path.json"
+    code, out, err = run(capsys, "path", *swapped, "--output", file, "-f", "json")
+    assert code == 0
+    assert out == file.read_text()
+    found = json.loads(out)
+    assert (found["reachable"], found["cost"]) == (True, 3 * 1024)
+    assert [one["memory_mib"] for one in found["migrations"]] == [1024] * 3
+    assert (found["stops"], found["starts"]) == ([], [])
+    assert err.startswith("reachable: 3 migrations (1 of them to make room), cost 3072")
+    code, out, _ = run(capsys, "check", *swapped, "--path", file)
+    assert (code, out.partition(";")[0]) == (0, "ok: 1 reachable, 0 proved not to be, 0 unknown")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("cost", 1, "cost"),
+        ("snapshot_sha256", "0" * 64, "snapshot_mismatch"),
+        ("stops", ["i"], "snapshot_mismatch"),
+        ("makespan_s", 0.0, "makespan"),
+    ],
+)
+def test_a_spoilt_path(capsys, swapped, tmp_path, key, value, kind):
+    """What is not as the snapshot and the target have it is found."""
+    found = printed(capsys, *swapped)
+    (tmp_path / "path.json").write_text(json.dumps(found | {key: value}))
+    code, out, _ = run(capsys, "check", *swapped, "--path", tmp_path / "path.json")
+    assert (code, out.partition(":")[0]) == (1, kind)
+
+
+def test_rules_forbid_it(capsys, swapped, tmp_path):
+    """A host that nothing may be sent to gives a proof; check takes it from the path's options."""
+    file = tmp_path / "path.json"
+    options = ("--ban-host", "b", "--output", file)
+    code, _, err = run(capsys, "path", *swapped, *options)
+    assert code == 0
+    assert err.startswith("not reachable, proven: i can never be migrated to b (not_allowed)")
+    assert run(capsys, "check", *swapped, "--path", file)[0] == 0
+    found = json.loads(file.read_text())
+    found["options"]["banned_hosts"] = []
+    file.write_text(json.dumps(found))
+    code, out, _ = run(capsys, "check", *swapped, "--path", file)
+    assert (code, out.partition(":")[0]) == (1, "certificate")
+
+
+def test_stops_and_starts(capsys, swapped, tmp_path):
+    """Who leaves does so first, who is new comes last; without --allow-stop that is an error."""
+    new = {"host": "a", "resources": {"VCPU": 8}}
+    (tmp_path / "target.json").write_text(json.dumps({"i": "b", "j": None, "n": new}))
+    code, out, err = run(capsys, "path", *swapped)
+    assert (code, out) == (1, "")
+    assert 'target.json: "j": the target would stop it; allow that with --allow-stop' in err
+    file = tmp_path / "path.json"
+    found = printed(capsys, *swapped, "--allow-stop", "--output", file)
+    assert [one["instance"] for one in found["migrations"]] == ["i"]
+    assert (found["stops"], found["starts"]) == (["j"], [{"instance": "n", "host": "a"}])
+    assert run(capsys, "check", *swapped, "--path", file)[0] == 0
+    found["options"]["allow_stop"] = False
+    file.write_text(json.dumps(found))
+    assert run(capsys, "check", *swapped, "--path", file)[1].startswith("verdict: the target stops")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--snapshot", "s"], "--snapshot needs a target: --target FILE"),
+        (["--snapshot", "s", "--target", "t", "--id", "x"], "--id is for --problem"),
+        (["--problem", "p", "--target", "t"], "--target is for --snapshot, not --problem"),
+        (["--problem", "p", "--allow-stop"], "--allow-stop is for --snapshot"),
+        (["--problem", "p", "--cost", "memory"], "--cost is for --snapshot"),
+        (["--problem", "p", "--ban-host", "h"], "--ban-host is for --snapshot"),
+        ([], "one of the arguments --snapshot --problem is required"),
+        (["--problem", "p", "--prefer", "luck"], "invalid choice: 'luck'"),
+        (["--problem", "p", "--time-limit", "-1"], "-1 is not a finite number of at least 0"),
+    ],
+)
+def test_usage(capsys, arguments, text):
+    """A call that cannot be meant ends with 2 and says what to change."""
+    code, out, err = run(capsys, "path", *arguments)
+    assert (code, out) == (2, "")
+    assert text in err
+
+
+def test_no_such_case(capsys, problem):
+    """An unknown id is told with those that there are."""
+    code, _, err = run(capsys, "path", "--problem", problem, "--id", "swop")
+    assert code == 2
+    assert "--id swop: no such case" in err
+    assert "there are: direct, swap, deadlock, wandering" in err
+
+
+def test_bad_files(capsys, problem, tmp_path):
+    """A file that is not sound ends with 1, one line, and the place."""
+    content = json.loads(problem.read_text())
+    content["instances"][1]["final"]["u"] = "nowhere"
+    problem.write_text(json.dumps(content))
+    code, out, err = run(capsys, "path", "--problem", problem)
+    assert (code, out) == (1, "")
+    assert err.endswith(f'{problem}: instances[1] "swap": final.u: no host "nowhere" in the case\n')
+    (tmp_path / "p.json").write_text("[]")
+    code, _, err = run(capsys, "check", "--problem", problem, "--path", tmp_path / "p.json")
+    assert code == 1
+    assert 'instances[1].final.u: no such VM, or no host "nowhere"' in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--snapshot", "s"],
+        ["--plan", "p"],
+        ["--snapshot", "s", "--target", "t"],
+        ["--problem", "p"],
+        ["--problem", "p", "--plan", "q"],
+        ["--problem", "p", "--path", "q", "--snapshot", "s"],
+        [],
+    ],
+)
+def test_what_check_is_given(capsys, arguments):
+    """Files that do not belong together end with 2."""
+    code, _, err = run(capsys, "check", *arguments)
+    assert code == 2
+    assert "give --snapshot and --plan, or --snapshot, --target and --path, or --problem" in err
+
+
+@pytest.mark.parametrize(
+    ("certificate", "text"),
+    [
+        (
+            {"kind": "endpoint", "instance": "i", "host": "b", "reason": "locked"},
+            "i can never be migrated to b (locked)",
+        ),
+        (
+            {"kind": "relaxation", "side": "initial", "stuck": list("abcdefg")},
+            "none of a, b, c, d, e and 2 more can ever move, even if all others that can be "
+            "migrated were gone",
+        ),
+        (
+            {"kind": "component", "side": "final", "hosts": ["a", "b"], "placements": 12},
+            "only 12 placements on a, b are in reach of the target, and the start is none of them",
+        ),
+    ],
+)
+def test_proofs_in_words(certificate, text):
+    """Each kind of proof is one plain sentence."""
+    answer = {"reachable": False, "certificate": certificate, "runtime_s": 0.25}
+    assert words.summary(answer) == f"not reachable, proven: {text}; took 0.2 s"
