@@ -4,156 +4,76 @@
 A hop into a host must find room there whatever else is done or in flight by then.  The worst
 case is that every earlier hop into that host is done or in flight and only those hops out of it
 that this one depends on are confirmed; later hops judge themselves by the same rule.  So taking
-earlier hops out of the host as dependencies, in order, until the worst case fits is enough for
-every interleaving that the dependencies allow.
+earlier hops out of the host as dependencies until the worst case fits is enough for every
+interleaving that the dependencies allow.
 """
 
-from collections.abc import Collection
 from collections.abc import Sequence
-
-import numpy as np
+import dataclasses
 
 from nova_rebalancer.model import path
-from nova_rebalancer.model import state
+from nova_rebalancer.path import charges
 
 
-def find(start: state.PlacementState, hops: Sequence[path.Hop]) -> list[tuple[int, ...]]:
+@dataclasses.dataclass(slots=True)
+class _Ledger:
+    """Something limited: what is free of it at the start, and what hops did to it.
+
+    ``into`` is the sum of what the hops so far take; ``out`` is what each gives back.
+    """
+
+    room: int
+    into: int = 0
+    out: dict[int, int] = dataclasses.field(default_factory=dict)
+
+
+def find(
+    held: charges.Charges, hops: Sequence[path.Hop], ends: Sequence[float]
+) -> list[tuple[int, ...]]:
     """Return for each hop the positions it depends on, ascending, none implied by another.
 
-    ``hops`` must be sane one after another from ``start``.
+    ``hops`` must be sane one after another from the start.  Of the earlier hops that make room
+    for one those are taken that end first by ``ends``, seconds.
     """
-    charges = _Charges(start, {hop.v for hop in hops})
+    ledgers: dict[charges.Name, _Ledger] = {}
+
+    def ledger(name: charges.Name) -> _Ledger:
+        if name not in ledgers:
+            ledgers[name] = _Ledger(held.room(name))
+        return ledgers[name]
+
     depends: list[tuple[int, ...]] = []
-    before: list[frozenset[int]] = []
-    last: dict[int, int] = {}
-    into: dict[int, list[int]] = {}
-    for k, hop in enumerate(hops):
+    # Sets of hops are whole numbers, a bit for each hop.
+    before: list[int] = []
+    for k, (hop, first) in enumerate(zip(hops, held.before(hops), strict=True)):
         needed: list[int] = []
-        done: frozenset[int] = frozenset()
-        if hop.v in last:
-            needed.append(last[hop.v])
-            done = before[last[hop.v]] | {last[hop.v]}
-        for j in charges.known_before(hop):
-            if j not in done:
+        done = 0
+        for j in reversed(first):
+            if not done >> j & 1:
                 needed.append(j)
-                done = done | before[j] | {j}
-        pending = list(charges.departures(hop))
-        while not charges.fits(hop, done):
-            # Sequentially sane: with all departures confirmed it fits, so this never runs dry.
-            k_out = next(j for j in pending if j not in done and charges.helps(hop, j, done))
-            needed.append(k_out)
-            done = done | before[k_out] | {k_out}
-        charges.add(k, hop)
-        last[hop.v] = k
-        into.setdefault(hop.dest, []).append(k)
+                done |= before[j] | 1 << j
+        arrival = [(ledger(name), amount) for name, amount in held.arrival(hop)]
+        for thing, amount in arrival:
+            short = amount + thing.into - thing.room
+            if short <= 0:
+                continue
+            short -= sum(given for j, given in thing.out.items() if done >> j & 1)
+            # Sequentially sane: with all departures confirmed it fits, so they are enough.
+            for j in sorted(thing.out, key=lambda j: (ends[j], j)):
+                if short <= 0:
+                    break
+                if not done >> j & 1:
+                    needed.append(j)
+                    come = (before[j] | 1 << j) & ~done
+                    short -= sum(given for i, given in thing.out.items() if come >> i & 1)
+                    done |= come
         before.append(done)
-        depends.append(
-            tuple(sorted(j for j in needed if not any(j in before[i] for i in needed if i != j)))
-        )
+        implied = 0
+        for j in needed:
+            implied |= before[j]
+        depends.append(tuple(sorted(j for j in set(needed) if not implied >> j & 1)))
+        for thing, amount in arrival:
+            thing.into += amount
+        for name, amount in held.departure(hop):
+            ledger(name).out[k] = ledger(name).out.get(k, 0) + amount
     return depends
-
-
-class _Charges:
-    """What each hop takes and gives of what is limited: rows, cells, groups on a host.
-
-    Of two instances in conflict a host takes one.  Only pairs among ``movers`` matter: who stays
-    has no partner come to its host.
-    """
-
-    def __init__(self, start: state.PlacementState, movers: Collection[int]) -> None:
-        self._start = start
-        self._used, self._cell_used = start.used(), start.cell_used()
-        self._groups, self._in_group = state.group_members(start), state.in_groups(start)
-        moving = np.zeros(start.host_of.size, dtype=bool)
-        moving[list(movers)] = True
-        self._rivals = {
-            v: here[moving[here]].tolist() for v in movers for here in [start.conflicts.of(v)]
-        }
-        self._into: dict[tuple[object, ...], list[tuple[int, int]]] = {}
-        self._out: dict[tuple[object, ...], list[tuple[int, int]]] = {}
-        # By host: earlier hops that bring or take a NUMA topology, and those that bring one.
-        self._touched: dict[int, list[int]] = {}
-        self._brought: dict[int, list[int]] = {}
-
-    def known_before(self, hop: path.Hop) -> list[int]:
-        """Earlier hops that Nova's choice of cells depends on, the latest first.
-
-        Nova chooses the cells of an arriving instance by what is free of the destination's then,
-        so all that changes them comes before or after it, never beside it.
-        """
-        if self._start.topologies is None or not self._start.guests_of[hop.v]:
-            return []
-        arrival, departure = self._touched.get(hop.dest, []), self._brought.get(hop.source, [])
-        return sorted({*arrival, *departure}, reverse=True)
-
-    def _things(
-        self, v: int, h: int, cells: tuple[int, ...], other: int
-    ) -> dict[tuple[object, ...], int]:
-        """What instance ``v`` charges on ``h`` but not on ``other``."""
-        start = self._start
-        things: dict[tuple[object, ...], int] = {}
-        for r in np.nonzero(start.demand[v])[0].tolist():
-            row = int(start.row_of[h, r])
-            if row != start.row_of[other, r] and row != state.NOWHERE:
-                things["row", row, r] = int(start.demand[v, r])
-        for g, n in enumerate(cells):
-            # Where Nova chooses the cells, the order is what keeps them sane.
-            if n != state.NOWHERE and start.topologies is None:
-                for r in np.nonzero(start.guest[v, g])[0].tolist():
-                    things["cell", h, n, r] = int(start.guest[v, g, r])
-        for k in self._groups.get(v, ()):
-            things["group", k, h] = 1
-        for u in self._rivals[v]:
-            things["pair", min(u, v), max(u, v), h] = 1
-        return things
-
-    def _room(self, thing: tuple[object, ...]) -> int:
-        """What is free of ``thing`` at the start."""
-        start = self._start
-        match thing:
-            case ("row", int(p), int(r)):
-                return int(start.capacity[p, r] - self._used[p, r])
-            case ("cell", int(h), int(n), int(r)):
-                return int(start.cell_capacity[h, n, r] - self._cell_used[h, n, r])
-            case ("group", int(k), int(h)):
-                return start.groups[k].limit - int(self._in_group[k, h])
-            case ("pair", int(u), int(v), int(h)):
-                return 1 - int(start.host_of[u] == h) - int(start.host_of[v] == h)
-        raise AssertionError(thing)
-
-    def _short(self, hop: path.Hop, done: frozenset[int]) -> set[tuple[object, ...]]:
-        """What ``hop`` may not find enough of when only ``done`` is sure to be confirmed."""
-        short = set()
-        for thing, amount in self._things(hop.v, hop.dest, hop.dest_cells, hop.source).items():
-            room = self._room(thing) - amount
-            room -= sum(a for _, a in self._into.get(thing, ()))
-            room += sum(a for j, a in self._out.get(thing, ()) if j in done)
-            if room < 0:
-                short.add(thing)
-        return short
-
-    def fits(self, hop: path.Hop, done: frozenset[int]) -> bool:
-        """Whether ``hop`` finds room in the worst case."""
-        return not self._short(hop, done)
-
-    def departures(self, hop: path.Hop) -> list[int]:
-        """Earlier hops that give something ``hop`` takes, in order."""
-        things = self._things(hop.v, hop.dest, hop.dest_cells, hop.source)
-        return sorted({j for thing in things for j, _ in self._out.get(thing, ())})
-
-    def helps(self, hop: path.Hop, j: int, done: frozenset[int]) -> bool:
-        """Whether hop ``j`` gives something that ``hop`` is short of."""
-        return any(j == i for thing in self._short(hop, done) for i, _ in self._out.get(thing, ()))
-
-    def add(self, k: int, hop: path.Hop) -> None:
-        """Take hop ``k`` into account for those that follow."""
-        if self._start.guests_of[hop.v]:
-            self._touched.setdefault(hop.source, []).append(k)
-            self._touched.setdefault(hop.dest, []).append(k)
-            self._brought.setdefault(hop.dest, []).append(k)
-        arrives = self._things(hop.v, hop.dest, hop.dest_cells, hop.source)
-        leaves = self._things(hop.v, hop.source, hop.source_cells, hop.dest)
-        for thing, amount in arrives.items():
-            self._into.setdefault(thing, []).append((k, amount))
-        for thing, amount in leaves.items():
-            self._out.setdefault(thing, []).append((k, amount))

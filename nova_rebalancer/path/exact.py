@@ -11,6 +11,7 @@ other, no path exists.
 from collections.abc import Iterator
 import dataclasses
 import heapq
+import itertools
 
 from nova_rebalancer.path import base
 from nova_rebalancer.path import zone
@@ -59,7 +60,7 @@ def neighbours(puzzle: zone.Puzzle, placed: bytes) -> Iterator[Move]:
 
 
 def cheapest(puzzle: zone.Puzzle, most: int | None, work: Work) -> tuple[list[Move] | None, bool]:
-    """Return the cheapest sequence of moves that costs less than ``most``, and whether that is sure.
+    """Return the cheapest moves that cost less than ``most`` together, and whether that is sure.
 
     None with True: there is none that is cheaper (or, without ``most``, none at all).  None or a
     sequence with False: the budget was used up.
@@ -120,7 +121,7 @@ def _moves(
         group[first:end] = [first] * (end - first)
     actual = list(puzzle.start)
     found: list[Move] = []
-    for before, after in zip(ways, ways[1:], strict=False):
+    for before, after in itertools.pairwise(ways):
         name, p, q = _difference(before, after, group)
         k = next(k for k, spot in enumerate(actual) if group[k] == name and spot == p)
         actual[k] = q

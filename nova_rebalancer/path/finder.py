@@ -18,6 +18,7 @@ from nova_rebalancer.model import reason
 from nova_rebalancer.model import state
 from nova_rebalancer.path import base
 from nova_rebalancer.path import board
+from nova_rebalancer.path import charges
 from nova_rebalancer.path import dependencies
 from nova_rebalancer.path import exact
 from nova_rebalancer.path import relaxation
@@ -64,8 +65,11 @@ def find(
         proofs.insert(0, _endpoint(start, host_of, refused))
     reachable = False if proofs else None if unreachable else True
     made = from_hops(start, hops, unreachable, cost, limits)
+    moves = [(int(start.host_of[v]), h) for v, (h, _) in goal.items()]
+    durations = [cost.duration_s(start, v) for v in goal]
     return dataclasses.replace(
         made,
+        makespan_bound_s=round(schedule.bound_s(moves, durations, limits), 3),
         reachable=reachable,
         optimal=bool(proofs) or all(one.optimal for one in found),
         certificate=proofs[0] if proofs else None,
@@ -81,13 +85,22 @@ def from_hops(
     limits: base.Limits,
 ) -> path.MigrationPath:
     """Make a path of ``hops`` that are sane one after another."""
+    held = charges.Charges(start, {hop.v for hop in hops})
+    durations = [cost.duration_s(start, hop.v) for hop in hops]
+    begins = schedule.begins_s(held, hops, durations, limits)
+    order = sorted(range(len(hops)), key=lambda k: (begins[k], k))
+    hops = [hops[k] for k in order]
+    ends = [begins[k] + durations[k] for k in order]
+    begins = [begins[k] for k in order]
+    depends_on = dependencies.find(held, hops, ends)
     last = {hop.v: k for k, hop in enumerate(hops)}
-    hops = [
-        dataclasses.replace(hop, role=path.DIRECT if last[hop.v] == k else path.BYPASS)
-        for k, hop in enumerate(hops)
-    ]
-    depends_on = dependencies.find(start, hops)
-    migrations = schedule.schedule(start, hops, depends_on, cost, limits)
+    migrations: list[path.Migration] = []
+    for k, (hop, depends) in enumerate(zip(hops, depends_on, strict=True)):
+        role = path.DIRECT if last[hop.v] == k else path.BYPASS
+        wave = 1 + max((migrations[j].wave for j in depends), default=0)
+        hop = dataclasses.replace(hop, role=role)
+        times = round(begins[k], 3), round(ends[k], 3)
+        migrations.append(path.Migration(hop, depends, wave, *times))
     return path.MigrationPath(
         tuple(migrations),
         dict(sorted(unreachable.items())),
@@ -184,7 +197,9 @@ class _Search:
             if not best.pending and self._priced(best.hops) == direct:
                 best.optimal = True
                 break
-            if self._limits.spent():
+            # Large zones are solved at once or not at all: the seconds are better spent elsewhere.
+            done = not best.pending and len(part.instances) > zone.MOST_INSTANCES
+            if done or self._limits.spent():
                 break
         return best
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A quick proof that a target cannot be reached: who cannot move even if all others were gone.
 
-An instance can move at all only if it fits somewhere beside those that can never move.  Who is found
-to be able to is taken away, which may let others go, until nothing changes.  Who is left is stuck where
-it is, as moves can be undone from both ends.
+An instance can move at all only if it fits somewhere beside those that can never move.  Who is
+found to be able to is taken away, which may let others go, until nothing changes.  Who is left is
+stuck where it is.
 """
 
 from collections.abc import Mapping

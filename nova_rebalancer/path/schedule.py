@@ -1,35 +1,179 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When each migration would start and end, and its wave: a view of the partial order.
+"""When each hop of a sequence would start, many at a time.
 
-Execution follows the dependencies; these times only tell people what to expect.
+Time goes from one end of a migration to the next.  A hop may start when its destination has room
+for it beside all that is there, on its way there, or comes there earlier in the sequence: so the
+first that has not started always finds its room in the end, and nobody waits for ever.  Of those
+that may start those go first whose hosts have most to do.
+
+Execution follows the dependencies that come from these times; the times only tell people what to
+expect.
 """
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 import heapq
 
 from nova_rebalancer.model import path
-from nova_rebalancer.model import state
 from nova_rebalancer.path import base
+from nova_rebalancer.path import charges
 
 
-def schedule(
-    start: state.PlacementState,
+def bound_s(
+    hops: Iterable[tuple[int, int]], durations: Sequence[float], limits: base.Limits
+) -> float:
+    """Return a time before which no schedule ends that has all ``hops``, (source, dest) each.
+
+    The busiest of what is limited has to carry all that it carries.
+    """
+    out: dict[int, float] = {}
+    into: dict[int, float] = {}
+    shared = [0.0] * len(limits.links)
+    for (source, dest), duration in zip(hops, durations, strict=True):
+        out[source] = out.get(source, 0.0) + duration
+        into[dest] = into.get(dest, 0.0) + duration
+        for k, link in enumerate(limits.links):
+            shared[k] += duration * link.carries(source, dest)
+    least = [max(durations, default=0.0)]
+    least += [load / limits.outgoing for load in out.values()]
+    least += [load / limits.incoming for load in into.values()]
+    least += [load / link.limit for load, link in zip(shared, limits.links, strict=True)]
+    if limits.total is not None:
+        least.append(sum(durations) / limits.total)
+    return max(least)
+
+
+def begins_s(
+    held: charges.Charges,
     hops: Sequence[path.Hop],
-    depends_on: Sequence[tuple[int, ...]],
-    cost: base.Cost,
+    durations: Sequence[float],
     limits: base.Limits,
-) -> list[path.Migration]:
-    """Start each hop as early as its dependencies and its hosts' limits allow, in order."""
-    free_out: dict[int, list[float]] = {}
-    free_in: dict[int, list[float]] = {}
-    migrations: list[path.Migration] = []
-    for hop, depends in zip(hops, depends_on, strict=True):
-        out = free_out.setdefault(hop.source, [0.0] * limits.outgoing)
-        into = free_in.setdefault(hop.dest, [0.0] * limits.incoming)
-        start_s = max([out[0], into[0], *(migrations[j].end_s for j in depends)])
-        end_s = start_s + cost.duration_s(start, hop.v)
-        heapq.heapreplace(out, end_s)
-        heapq.heapreplace(into, end_s)
-        wave = 1 + max((migrations[j].wave for j in depends), default=0)
-        migrations.append(path.Migration(hop, depends, wave, round(start_s, 3), round(end_s, 3)))
-    return migrations
+) -> list[float]:
+    """Return when each hop starts, seconds from the start of the path."""
+    return _Clock(held, hops, durations, limits).run()
+
+
+class _Clock:
+    def __init__(
+        self,
+        held: charges.Charges,
+        hops: Sequence[path.Hop],
+        durations: Sequence[float],
+        limits: base.Limits,
+    ) -> None:
+        self._hops, self._durations, self._limits = hops, durations, limits
+        self._before = [set(first) for first in held.before(hops)]
+        self._after: list[list[int]] = [[] for _ in hops]
+        for k, first in enumerate(self._before):
+            for j in first:
+                self._after[j].append(k)
+        self._arrival = [held.arrival(hop) for hop in hops]
+        self._departure = [held.departure(hop) for hop in hops]
+        self._free: dict[charges.Name, int] = {}
+        # By what is limited: who has not started yet and will take some, in order.
+        self._coming: dict[charges.Name, dict[int, int]] = {}
+        for k, arrival in enumerate(self._arrival):
+            for name, amount in arrival:
+                if name not in self._free:
+                    self._free[name] = held.room(name)
+                coming = self._coming.setdefault(name, {})
+                coming[k] = coming.get(k, 0) + amount
+        self._from: dict[int, set[int]] = {}
+        self._to: dict[int, set[int]] = {}
+        self._out_left: dict[int, float] = {}
+        self._in_left: dict[int, float] = {}
+        for k, (hop, duration) in enumerate(zip(hops, durations, strict=True)):
+            self._from.setdefault(hop.source, set()).add(k)
+            self._to.setdefault(hop.dest, set()).add(k)
+            self._out_left[hop.source] = self._out_left.get(hop.source, 0.0) + duration
+            self._in_left[hop.dest] = self._in_left.get(hop.dest, 0.0) + duration
+        self._out: dict[int, int] = {}
+        self._in: dict[int, int] = {}
+        self._flying = 0
+        self._on_link = [0] * len(limits.links)
+        self._links = [
+            [n for n, link in enumerate(limits.links) if link.carries(hop.source, hop.dest)]
+            for hop in hops
+        ]
+
+    def run(self) -> list[float]:
+        begins = [0.0] * len(self._hops)
+        ends: list[tuple[float, int]] = []
+        now = 0.0
+        candidates: set[int] = set(range(len(self._hops)))
+        while candidates or ends:
+            for k in sorted(candidates, key=lambda k: (-self._urgency(k), k)):
+                if self._may_start(k):
+                    self._start(k)
+                    begins[k] = now
+                    heapq.heappush(ends, (now + self._durations[k], k))
+            if not ends:
+                break
+            now = ends[0][0]
+            candidates = set()
+            while ends and ends[0][0] <= now + 1e-9:
+                candidates |= self._end(heapq.heappop(ends)[1])
+        return begins
+
+    def _urgency(self, k: int) -> float:
+        hop = self._hops[k]
+        return max(
+            self._out_left[hop.source] / self._limits.outgoing,
+            self._in_left[hop.dest] / self._limits.incoming,
+        )
+
+    def _may_start(self, k: int) -> bool:
+        hop, limits = self._hops[k], self._limits
+        if (
+            self._before[k]
+            or self._out.get(hop.source, 0) >= limits.outgoing
+            or self._in.get(hop.dest, 0) >= limits.incoming
+            or (limits.total is not None and self._flying >= limits.total)
+            or any(self._on_link[n] >= limits.links[n].limit for n in self._links[k])
+        ):
+            return False
+        for name, _ in self._arrival[k]:
+            left = self._free[name]
+            for j, amount in self._coming[name].items():
+                if j > k:
+                    break
+                left -= amount
+            if left < 0:
+                return False
+        return True
+
+    def _start(self, k: int) -> None:
+        hop = self._hops[k]
+        self._count(k, 1)
+        self._out_left[hop.source] -= self._durations[k]
+        self._in_left[hop.dest] -= self._durations[k]
+        self._from[hop.source].discard(k)
+        self._to[hop.dest].discard(k)
+        for name, amount in self._arrival[k]:
+            self._coming[name].pop(k, None)
+            self._free[name] -= amount
+
+    def _count(self, k: int, sign: int) -> None:
+        hop = self._hops[k]
+        self._out[hop.source] = self._out.get(hop.source, 0) + sign
+        self._in[hop.dest] = self._in.get(hop.dest, 0) + sign
+        self._flying += sign
+        for n in self._links[k]:
+            self._on_link[n] += sign
+
+    def _end(self, k: int) -> set[int]:
+        """End hop ``k``; return which hops that may let start."""
+        hop = self._hops[k]
+        self._count(k, -1)
+        for i in self._after[k]:
+            self._before[i].discard(k)
+        if self._limits.total is not None or self._limits.links:
+            freed = set().union(*self._from.values())
+        else:
+            freed = self._from[hop.source] | self._to[hop.dest]
+            freed.update(self._after[k])
+        for name, amount in self._departure[k]:
+            if name in self._free:
+                self._free[name] += amount
+                freed.update(self._coming[name])
+        return freed

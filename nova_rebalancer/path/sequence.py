@@ -39,6 +39,9 @@ TOGETHER = 3
 REFUGES = 6
 """How many full hosts are tried as a refuge."""
 
+STEPS = 4
+"""How often room is made for each instance, on average and at most."""
+
 LOOKED = 300
 """How many sets of blockers are looked at for one instance and host."""
 
@@ -56,8 +59,13 @@ class Sequence:
         Of one move of each instance, (V,), > 0.
     rng
         Shakes the prices by up to a half, so that another attempt takes another way; None: no.
-    depth
-        How deep room is made.
+
+    Attributes
+    ----------
+    hops
+        What was found, each sane after those before it.
+    pending
+        Who is not where it belongs, and where that is.
     """
 
     def __init__(
@@ -66,7 +74,6 @@ class Sequence:
         goal: Mapping[int, Spot],
         price: Sequence_[int],
         rng: random.Random | None = None,
-        depth: int = DEPTH,
     ) -> None:
         self.board = on
         self.hops: list[path.Hop] = []
@@ -74,52 +81,53 @@ class Sequence:
         # stopped half-way has paid for what it did.
         order = sorted(goal, key=lambda v: (on.host_of[v], v))
         self.pending = {v: goal[v] for v in order}
-        self._price = price
-        self._rng, self._depth = rng, depth
+        self._price, self._rng = price, rng
         self._waiting: dict[int, dict[int, None]] = collections.defaultdict(dict)
         for v, (h, _) in self.pending.items():
             self._waiting[h][v] = None
-        self._movable: list[bool] = on.start.movable.tolist()
         self._on: dict[int, set[int]] = collections.defaultdict(set)
         for v in board.indices(on.start.movable):
             self._on[on.host_of[v]].add(v)
+        # Who stepped aside from where it belongs: it goes home when the others are done, so that
+        # the room that it has made serves more than one.
+        self._parked: set[int] = set()
+        # For each hop, whether its instance was pending and parked before.
+        self._was: list[tuple[bool, bool]] = []
+        # How often each host was touched, to see what is out of date.
         self._version: collections.Counter[int] = collections.Counter()
         self._tried: collections.Counter[tuple[int, frozenset[int]]] = collections.Counter()
-        self._homes: list[int] = []
         self._most = 0
 
     def find(self, limits: base.Limits) -> bool:
         """Fill ``hops``, at most ``limits.max_migrations``; return whether nothing is pending."""
         self._most = limits.max_migrations
         self._settle(list(self.pending))
-        steps = 4 * len(self.pending) + 50
+        steps = STEPS * len(self.pending) + 50
         queue: list[tuple[float, int, int]] = []
-        aside: list[int] = list(self.pending)
+        aside = list(self.pending)
         went = True
         while self.pending and steps and len(self.hops) < self._most and not limits.spent():
             if not queue:
-                if not went:
-                    break
+                if not went or len(self._parked) == len(self.pending):
+                    if not self._bring_back():
+                        break
+                    aside = list(self.pending)
                 went = False
-                for v in aside:
-                    if v in self.pending:
+                for v in dict.fromkeys(aside):
+                    if v in self.pending and v not in self._parked:
                         self._enqueue(queue, v)
                 aside = []
-                if not queue:
-                    break
-            price, v, version = heapq.heappop(queue)
+                continue
+            _, v, version = heapq.heappop(queue)
             if v not in self.pending:
                 continue
             if version != self._version[self.pending[v][0]]:
                 self._enqueue(queue, v)
                 continue
             steps -= 1
-            before = set(self.pending)
             if self._unblock(v):
                 went = True
-                for u in self.pending.keys() - before:
-                    self._enqueue(queue, u)
-            if v in self.pending:
+            else:
                 aside.append(v)
         return not self.pending
 
@@ -130,13 +138,19 @@ class Sequence:
 
     def _enqueue(self, queue: list[tuple[float, int, int]], v: int) -> None:
         """Put ``v`` into the queue with the price of the cheapest set that blocks it."""
-        h = self.pending[v][0]
-        sets = self._blocking_sets(v, *self.pending[v], ())
-        first = next(iter(sets), None)
+        h, cells = self.pending[v]
+        first = next(self._blocking_sets(v, h, cells, ()), None)
         price = float("inf") if first is None else first[0]
         if self._rng is not None:
             price *= 1 + self._rng.random() / 2
         heapq.heappush(queue, (price, v, self._version[h]))
+
+    def _bring_back(self) -> bool:
+        """Let those that stepped aside go home as well; say whether there are any."""
+        parked = list(self._parked)
+        self._parked.clear()
+        self._settle(parked)
+        return bool(parked)
 
     def _settle(self, ready: Iterable[int]) -> None:
         """Move all that fit where they belong, and whom this lets fit, until nobody does."""
@@ -144,22 +158,36 @@ class Sequence:
         on = self.board
         while queue and len(self.hops) < self._most:
             v = queue.popleft()
-            if v not in self.pending:
-                continue
-            h, cells = self.pending[v]
-            spot = on.spot_for(v, h, cells)
-            if spot is None:
+            if v not in self.pending or v in self._parked:
                 continue
             source = on.host_of[v]
-            self._hop(v, h, spot, path.DIRECT)
-            del self.pending[v]
-            del self._waiting[h][v]
-            queue.extend(self.pending if on.pooled else self._waiting[source])
+            if self._arrive(v):
+                queue.extend(self.pending if on.pooled else self._waiting[source])
 
-    def _hop(self, v: int, h: int, cells: board.Cells, role: str) -> None:
+    def _arrive(self, v: int) -> bool:
+        """Move ``v`` to where it belongs if it fits now; say whether it went."""
+        h, cells = self.pending[v]
+        spot = self.board.spot_for(v, h, cells)
+        if spot is None or len(self.hops) >= self._most:
+            return False
+        self._hop(v, h, spot)
+        return True
+
+    def _hop(self, v: int, h: int, cells: board.Cells) -> None:
+        """Move ``v``, which is pending from then on unless it belongs there."""
         on = self.board
-        source = on.host_of[v]
-        self.hops.append(path.Hop(v, source, on.cells_of[v], h, cells, role))
+        source, here = on.host_of[v], on.cells_of[v]
+        pending, parked = v in self.pending, v in self._parked
+        self._was.append((pending, parked))
+        if not pending:
+            self.pending[v] = (source, here)
+            self._waiting[source][v] = None
+            self._parked.add(v)
+        elif h == self.pending[v][0]:
+            del self._waiting[h][v]
+            del self.pending[v]
+            self._parked.discard(v)
+        self.hops.append(path.Hop(v, source, here, h, cells, path.DIRECT))
         on.move(v, h, cells)
         self._moved(v, source, h)
 
@@ -170,92 +198,74 @@ class Sequence:
         self._version[h] += 1
 
     def _back_to(self, count: int) -> None:
-        """Undo hops until ``count`` are left, and what they made pending."""
+        """Undo hops until ``count`` are left."""
         while len(self.hops) > count:
             hop = self.hops.pop()
+            pending, parked = self._was.pop()
             self.board.take_back()
             self._moved(hop.v, hop.dest, hop.source)
-
-    def _forget(self, homes: int) -> None:
-        """Take those off the list that were put there since it had ``homes`` entries."""
-        while len(self._homes) > homes:
-            u = self._homes.pop()
-            del self._waiting[self.pending.pop(u)[0]][u]
+            if not pending:
+                del self._waiting[hop.source][hop.v]
+                del self.pending[hop.v]
+            elif hop.v not in self.pending:
+                self.pending[hop.v] = (hop.dest, hop.dest_cells)
+                self._waiting[hop.dest][hop.v] = None
+            if parked:
+                self._parked.add(hop.v)
+            else:
+                self._parked.discard(hop.v)
 
     def _unblock(self, v: int) -> bool:
         """Make room for ``v`` and let it and all whom that helps go; say whether it went."""
         h, cells = self.pending[v]
-        for depth in range(self._depth + 1):
+        for depth in range(DEPTH + 1):
             for _, blockers in itertools.islice(self._blocking_sets(v, h, cells, ()), SETS):
                 key = (v, frozenset(blockers))
                 if self._tried[key] > 2:
                     continue
-                count, homes = len(self.hops), len(self._homes)
-                if self._clear(v, h, blockers, depth, {v}) and self._arrive(v, h, cells):
+                count = len(self.hops)
+                if self._clear(h, blockers, depth, {v}) and self._arrive(v):
                     self._tried[key] += 1
-                    self._homes.clear()
-                    freed = [hop.source for hop in self.hops[count:]]
-                    for host in dict.fromkeys(freed):
+                    for host in dict.fromkeys(hop.source for hop in self.hops[count:]):
                         self._settle(list(self._waiting[host]))
                     return True
                 self._back_to(count)
-                self._forget(homes)
         return False
 
-    def _arrive(self, v: int, h: int, cells: board.Cells) -> bool:
-        """Move ``v`` to where it belongs if it fits now."""
-        spot = self.board.spot_for(v, h, cells)
-        if spot is None or len(self.hops) >= self._most:
-            return False
-        self._hop(v, h, spot, path.DIRECT)
-        del self.pending[v]
-        del self._waiting[h][v]
-        return True
-
-    def _clear(
-        self, v: int, h: int, blockers: Collection[int], depth: int, locked: set[int]
-    ) -> bool:
+    def _clear(self, h: int, blockers: Collection[int], depth: int, locked: set[int]) -> bool:
         """Send ``blockers`` of host ``h`` elsewhere; say whether all found a place.
 
         What was done is not undone here when one did not.
         """
         if len(self.hops) + len(blockers) >= self._most:
             return False
-        for u in blockers:
-            if not self._refuge(u, h, depth, locked | set(blockers)):
-                return False
-        return True
+        return all(self._refuge(u, depth, locked.union(blockers)) for u in blockers)
 
-    def _refuge(self, u: int, h: int, depth: int, locked: set[int]) -> bool:
-        """Send ``u`` from ``h`` to another host, making room there if need be."""
-        on = self.board
-        home = (h, on.cells_of[u])
+    def _refuge(self, u: int, depth: int, locked: set[int]) -> bool:
+        """Send ``u`` to another host, making room there if need be; say whether it went."""
+        if u in self.pending and self._arrive(u):
+            return True
         for t in self._refuges(u):
-            spot = on.spot(u, t)
-            if spot is not None:
-                self._hop(u, t, spot, path.BYPASS)
-                self._return_later(u, home)
+            if self._step_aside(u, t):
                 return True
-        if not depth:
-            return False
-        for t in self._full_refuges(u):
-            for _, blockers in itertools.islice(self._blocking_sets(u, t, None, locked), 2):
-                count, homes = len(self.hops), len(self._homes)
-                if self._clear(u, t, blockers, depth - 1, locked | {u}):
-                    spot = on.spot(u, t)
-                    if spot is not None and len(self.hops) < self._most:
-                        self._hop(u, t, spot, path.BYPASS)
-                        self._return_later(u, home)
+        if depth:
+            for t in self.board.nearly(u, REFUGES):
+                for _, blockers in itertools.islice(self._blocking_sets(u, t, None, locked), 2):
+                    count = len(self.hops)
+                    if self._clear(t, blockers, depth - 1, locked) and self._step_aside(u, t):
                         return True
-                self._back_to(count)
-                self._forget(homes)
+                    self._back_to(count)
         return False
 
-    def _return_later(self, u: int, home: Spot) -> None:
-        if u not in self.pending:
-            self.pending[u] = home
-            self._waiting[home[0]][u] = None
-            self._homes.append(u)
+    def _step_aside(self, u: int, t: int) -> bool:
+        """Move ``u`` to host ``t`` if it fits; say whether it went."""
+        if u in self.pending and t == self.pending[u][0]:
+            return self._arrive(u)
+        spot = self.board.spot(u, t)
+        if spot is None or len(self.hops) >= self._most:
+            return False
+        self._hop(u, t, spot)
+        return True
 
     def _refuges(self, u: int) -> Iterator[int]:
         """Hosts with room for ``u``: first where nobody waits for room, then the emptiest."""
@@ -271,10 +281,6 @@ class Sequence:
                 keys = [(waited, self._rng.random()) for waited, _ in keys]
             hosts = [t for _, t in sorted(zip(keys, hosts, strict=True))]
         return iter(hosts)
-
-    def _full_refuges(self, u: int) -> list[int]:
-        """Hosts that may have ``u`` but have no room, those first that lack least."""
-        return self.board.nearly(u, REFUGES)
 
     def _blocking_sets(
         self, v: int, h: int, cells: board.Cells | None, locked: Collection[int]
@@ -314,19 +320,39 @@ class Sequence:
             if on.fits_without(v, h, cells, (*must, *some), mates):
                 found.append((price, (*must, *some)))
         if not found:
-            # More than a few have to go: those that leave anyway first, then the largest.
-            gone = list(must)
-            for u in sorted(others, key=lambda u: (u not in self.pending, -self._price[u], u)):
-                if on.fits_without(v, h, cells, gone, mates):
-                    break
-                gone.append(u)
-            for u in list(gone):
-                fewer = [w for w in gone if w != u]
-                if u not in must and on.fits_without(v, h, cells, fewer, mates):
-                    gone = fewer
-            if on.fits_without(v, h, cells, gone, mates):
-                found.append((sum(prices[u] for u in gone), tuple(gone)))
+            # More than a few have to go: the large ones are fewer, the small ones find room.
+            for sign in (-1, 1):
+                order = sorted(
+                    others, key=lambda u: (u not in self.pending, sign * self._price[u], u)
+                )
+                gone = self._enough(v, h, cells, must, mates, order)
+                if gone is not None:
+                    found.append((sum(prices[u] for u in gone), gone))
         yield from sorted(found)
+
+    def _enough(
+        self,
+        v: int,
+        h: int,
+        cells: board.Cells | None,
+        must: Sequence_[int],
+        mates: Sequence_[frozenset[int]],
+        order: Sequence_[int],
+    ) -> tuple[int, ...] | None:
+        """Return as many of ``order`` as have to go, and no more; None if all are not enough."""
+        on = self.board
+        gone = list(must)
+        for u in order:
+            if on.fits_without(v, h, cells, gone, mates):
+                break
+            gone.append(u)
+        if not on.fits_without(v, h, cells, gone, mates):
+            return None
+        for u in gone[len(must) :]:
+            fewer = [w for w in gone if w != u]
+            if on.fits_without(v, h, cells, fewer, mates):
+                gone = fewer
+        return tuple(gone)
 
 
 def _combinations(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of a cloud that have nothing to do with each other, each as a puzzle of small numbers.
 
-Two hosts are in one zone when an instance that can be migrated may be on both, or when they share a
-pool.  What happens in one zone changes nothing in another, so each is ordered, and proved, by itself.
+Two hosts are in one zone when an instance that can be migrated may be on both, or when they share
+a pool.  What happens in one zone changes nothing in another, so each is ordered, and proved, by
+itself.
 """
 
 from collections.abc import Mapping
@@ -215,8 +216,8 @@ def _extra(
 ) -> tuple[board.Fields, dict[int, list[int]], dict[int, list[int]]]:
     """Return groups and conflicts as fields: what each host has of them, what each one takes.
 
-    A group is something of which a host has as much as members may be on it.  An instance in conflict
-    with one that stays takes something of which that one's host has nothing left.
+    A group is something of which a host has as much as members may be on it.  An instance in
+    conflict with one that stays takes something of which that one's host has nothing left.
     """
     inside = set(zone.instances)
     hosts = set(zone.hosts)

@@ -130,7 +130,7 @@ class Search:
             began = time.monotonic()
             hosts = _open(self._start, self._aim, self.best, int(self._width), self._rng)
             hosts &= ~self._closed
-            found = _step(self._start, self._aim, self.best, hosts, self._meter, self._work)
+            found, last = _step(self._start, self._aim, self.best, hosts, self._meter, self._work)
             longest_s = max(longest_s, time.monotonic() - began)
             self._idle += 1
             if found is not None and _rank(self._start, found) <= _rank(self._start, self.best):
@@ -138,7 +138,9 @@ class Search:
                     self._idle = 0
                 self.best = found
                 self._watch.incumbent(found.value.value)
-            if self._idle == PATIENCE:
+            if last:
+                self._outings = OUTINGS
+            elif self._idle == PATIENCE:
                 self._idle = 0
                 self._outings += 1
                 self._width, self._work = self._width * WIDER, self._work * WIDER
@@ -192,14 +194,17 @@ def _step(
     hosts: arrays.Bools,
     meter: solver.Meter,
     work: float,
-) -> target.Target | None:
-    """Solve what is open; None if nothing was found."""
+) -> tuple[target.Target | None, bool]:
+    """Solve what is open; None if nothing was found.
+
+    The second is whether no other step can find better: all was open, and solved to the end.
+    """
     free = start.movable & hosts[start.host_of] & hosts[best.host_of]
     kept = int((~free & (best.host_of != start.host_of)).sum())
     limit = meter.budget.max_migrations - kept
     if limit < 1 or not free.any():
         meter.work += LEAST_WORK
-        return None
+        return None, False
     # What is not open stands where the incumbent has it and does not move.
     part = dataclasses.replace(
         start,
@@ -211,14 +216,16 @@ def _step(
     model = sought.model(part, limit, part.placed(best.host_of, best.cells_of))
     answer = solver.solve(model.model, meter, work)
     if not answer.found:
-        return None
+        return None, False
     found = model.flow(answer.solver)
     if model.separate(found):
-        return None
+        return None, False
     reached = model.placement(found)
-    return dataclasses.replace(
+    whole = bool((free == start.movable).all() and (hosts | ~start.allowed.any(axis=0)).all())
+    made = dataclasses.replace(
         best,
         host_of=reached.host_of,
         cells_of=reached.cells_of,
         value=sought.goal.evaluate(start.placed(reached.host_of, reached.cells_of)),
     )
+    return made, answer.proven and whole

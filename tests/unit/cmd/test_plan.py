@@ -9,6 +9,7 @@ import pathlib
 import pytest
 
 from nova_rebalancer.cmd import main
+from nova_rebalancer.report import page
 from nova_rebalancer.store import journal
 
 EMPTY = {
@@ -282,3 +283,13 @@ def test_no_command_is_usage(capsys):
     """Without a command there is no shell of cliff's, but a hint."""
     assert main.main([]) == 2
     assert "see nova-rebalance --help" in capsys.readouterr().err
+
+
+def test_report(write, tmp_path, capsys):
+    """``--report`` writes the page of the plan that is printed; standard output is refused."""
+    report = tmp_path / "plan.html"
+    asked = ["plan", "--snapshot", write(two_halves()), "--report"]
+    assert main.main([*asked, str(report), "-f", "json"]) == 0
+    assert report.read_text() == page.page(json.loads(capsys.readouterr().out))
+    assert main.main([*asked, "-"]) == 2
+    assert "--report -: a page is written into a file" in capsys.readouterr().err

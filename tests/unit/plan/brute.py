@@ -70,14 +70,24 @@ def may_be(cloud: facts.Cloud, name: str, place: facts.Place) -> bool:
 
 def broken(cloud: facts.Cloud, placement: Placement) -> list[str]:
     """Rules that ``placement`` breaks where something arrived."""
+    may_move = movable(cloud)
+    found = [
+        f"{name} may not be at {place}"
+        for name, place in placement.items()
+        if place.host != cloud.placement[name].host
+        and (name not in may_move or not may_be(cloud, name, place))
+    ]
+    return found + crowded(cloud, placement)
+
+
+def crowded(cloud: facts.Cloud, placement: Placement) -> list[str]:
+    """Limits and conflicts that ``placement`` breaks where something arrived."""
     found = []
     load = facts.load(cloud, placement)
     for name, place in placement.items():
         home = cloud.placement[name]
         if place.host == home.host:
             continue
-        if name not in movable(cloud) or not may_be(cloud, name, place):
-            found.append(f"{name} may not be at {place}")
         here = facts.charges(cloud, name, home)
         for limit in facts.charges(cloud, name, place):
             if limit not in here and load[limit] > facts.capacity(cloud, limit):
@@ -113,7 +123,7 @@ def placements(cloud: facts.Cloud, moves: int) -> Iterator[Placement]:
         for movers in itertools.combinations(names, count):
             for chosen in itertools.product(*(places[name] for name in movers)):
                 made = {**cloud.placement, **dict(zip(movers, chosen, strict=True))}
-                if not broken(cloud, made):
+                if not crowded(cloud, made):
                     yield made
 
 

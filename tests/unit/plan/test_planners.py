@@ -14,6 +14,7 @@ from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import fragmentation
 from nova_rebalancer.plan import aim
 from nova_rebalancer.plan import base
+from nova_rebalancer.plan import flow
 from nova_rebalancer.plan import greedy
 from nova_rebalancer.plan import mip
 from nova_rebalancer.plan import search
@@ -84,9 +85,24 @@ def test_step_of_the_search(made: clouds.Document, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(3):
         hosts = (rng.random(len(start.hosts)) < 0.5) & ~search._overfull(start)
-        found = search._step(start, aim.Aim(start, GOAL), first, hosts, meter, 0.1)
+        found, _ = search._step(start, aim.Aim(start, GOAL), first, hosts, meter, 0.1)
         if found is not None:
             check(made, start, dataclasses.replace(found, bound=None), 6)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(clouds.snapshots(3, 4), st.integers(1, 4))
+def test_last_step_of_the_search(made: clouds.Document, moves: int) -> None:
+    """A step that opened everything, and was solved to the end, leaves nothing to find."""
+    start = clouds.state_of(made)
+    first = planned(greedy.plan, made, moves)
+    meter = solver.Meter(base.Budget(moves), 0, base.Watch())
+    hosts = ~search._overfull(start)
+    found, last = search._step(start, aim.Aim(start, GOAL), first, hosts, meter, 1.0)
+    # Where moves change the free cores a step looks at the slots alone.
+    if last and flow.FlowModel(start, clouds.CORES, moves).free_is_constant():
+        best = brute.best(brute.read(clouds.as_bytes(made)), moves, clouds.CORES)
+        assert found.value.value == pytest.approx(best, abs=1e-9)
 
 
 @hypothesis.settings(max_examples=150)
