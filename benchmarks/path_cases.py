@@ -39,6 +39,7 @@ any             not chosen at all
 import argparse
 import collections
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
@@ -69,7 +70,7 @@ TRIES = 4000
 """Draws to find one of a reason before another reason is drawn."""
 
 
-class _NoRoom(Exception):
+class NoRoom(Exception):
     """What was drawn does not fit."""
 
 
@@ -89,7 +90,7 @@ def case_of(
     final: Sequence[int],
     costs: Sequence[int] | None = None,
     allowed: Sequence[Sequence[int]] | None = None,
-    apart: Sequence[tuple[int, int]] = (),
+    apart: Sequence[Sequence[int]] = (),
 ) -> Case:
     """The case of hosts and instances by position; a migration costs the first resource."""
     vms: list[dict[str, Any]] = [
@@ -105,7 +106,7 @@ def case_of(
         "resources": list(RESOURCES[: len(hosts[0])]),
         "hosts": [{"name": f"h{h}", "capacity": list(most)} for h, most in enumerate(hosts)],
         "vms": vms,
-        "anti_affinity": [[f"v{v}" for v in pair] for pair in apart],
+        "anti_affinity": [[f"v{v}" for v in group] for group in apart],
         "initial": {f"v{v}": f"h{h}" for v, h in enumerate(initial)},
         "final": {f"v{v}": f"h{h}" for v, h in enumerate(final)},
     }
@@ -116,7 +117,7 @@ def placed(
     hosts: Sequence[Sequence[int]],
     demands: Sequence[Sequence[int]],
     allowed: Sequence[Sequence[int]],
-    apart: Sequence[tuple[int, int]],
+    apart: Sequence[Sequence[int]],
 ) -> list[int]:
     """A random sane placement."""
     order = sorted(range(len(demands)), key=lambda v: -max(demands[v]))
@@ -124,7 +125,7 @@ def placed(
         free = [list(most) for most in hosts]
         host_of = [-1] * len(demands)
         for v in order:
-            rivals = {host_of[u] for pair in apart if v in pair for u in pair}
+            rivals = {host_of[u] for group in apart if v in group for u in group}
             fitting = [
                 h
                 for h in allowed[v]
@@ -138,7 +139,7 @@ def placed(
         else:
             return host_of
         rng.shuffle(order)
-    raise _NoRoom
+    raise NoRoom
 
 
 def drawn(
@@ -147,7 +148,7 @@ def drawn(
     demands: Sequence[Sequence[int]],
     costs: Sequence[int] | None = None,
     allowed: Sequence[Sequence[int]] | None = None,
-    apart: Sequence[tuple[int, int]] = (),
+    apart: Sequence[Sequence[int]] = (),
 ) -> Case:
     """A case with two random placements."""
     anywhere = [range(len(hosts))] * len(demands) if allowed is None else allowed
@@ -211,7 +212,7 @@ def allowed(rng: random.Random) -> Case:
 def anti_affinity(rng: random.Random) -> Case:
     """Two instances must not meet."""
     hosts, size = alike(rng.randint(3, 4)), rng.randint(5, 7)
-    pair = tuple(sorted(rng.sample(range(size), 2)))
+    pair = sorted(rng.sample(range(size), 2))
     return drawn(rng, hosts, vectors(rng, 1, size, hosts, (0.65, 0.85)), apart=[pair])
 
 
@@ -222,7 +223,7 @@ def flavours(rng: random.Random) -> Case:
     columns = zip(*demands, strict=True)
     shares = [sum(column) / most for column, most in zip(columns, hosts[0], strict=True)]
     if not 0.5 <= max(shares) / len(hosts) <= 0.95:
-        raise _NoRoom
+        raise NoRoom
     return drawn(rng, hosts, demands)
 
 
@@ -246,7 +247,7 @@ def rotation(rng: random.Random) -> Case:
     for (size,) in smalls:
         fitting = [h for h in range(count) if min(free[h], after[h]) >= size]
         if not fitting:
-            raise _NoRoom
+            raise NoRoom
         at.append(rng.choice(fitting))
         free[at[-1]] -= size
         after[at[-1]] -= size
@@ -273,9 +274,12 @@ def tiny(rng: random.Random) -> Case:
     hosts = mixed(rng, count, kinds)
     demands = vectors(rng, kinds, size, hosts, (0.70, 0.97))
     some = some_hosts(rng, count, size) if rng.random() < 0.4 else None
-    pairs = [tuple(sorted(rng.sample(range(size), 2))) for _ in range(rng.choice((0, 0, 1, 2)))]
+    groups = [
+        sorted(rng.sample(range(size), rng.choice((2, 2, 3))))
+        for _ in range(rng.choice((0, 0, 1, 2)))
+    ]
     costs = [rng.choice(COSTS) for _ in range(size)] if rng.random() < 0.3 else None
-    return drawn(rng, hosts, demands, costs, some, pairs)
+    return drawn(rng, hosts, demands, costs, some, groups)
 
 
 FAMILIES: dict[str, Callable[[random.Random], Case]] = {
@@ -410,7 +414,7 @@ def one(family: str, reason: str, rng: random.Random) -> Case | None:
                 true = known(case)
                 if has_reason(true, reason):
                     return case | {"family": f"{family}/{reason}", "known": true}
-        except (_NoRoom, path_reference.TooLarge):
+        except (NoRoom, path_reference.TooLarge):
             continue
     return None
 
@@ -461,6 +465,12 @@ def cases(family: str, seed: int, count: int) -> Iterator[Case]:
         yield found | {"id": f"{one_of}-{seed}-{i:04}"}
 
 
+def write(made: Iterable[Case], file: pathlib.Path) -> None:
+    """Write cases as a file that ``nova-rebalance path --problem`` reads."""
+    document = {"format": "nova-rebalancer-path/1", "instances": list(made)}
+    file.write_text(json.dumps(document) + "\n")
+
+
 def main() -> None:
     """Draw cases, write them and say what they are."""
     parser = argparse.ArgumentParser(
@@ -475,8 +485,7 @@ def main() -> None:
     if name not in (*FAMILIES, COMPOSITE, "all") or reason not in ("", "any", *SHARES):
         parser.error(f"there is no family {options.family!r}; --help lists them")
     made = list(cases(options.family, options.seed, options.count))
-    document = {"format": "nova-rebalancer-path/1", "instances": made}
-    options.output.write_text(json.dumps(document) + "\n")
+    write(made, options.output)
     for kind, number in sorted(collections.Counter(case["family"] for case in made).items()):
         print(f"{number:5} {kind}")
 
