@@ -23,6 +23,9 @@ from nova_rebalancer.model import state
 Cells = tuple[int, ...]
 """Host cells of the guest cells; empty without a NUMA topology."""
 
+UNIT = 1 << 20
+"""What a cost of one is as a price."""
+
 Take = tuple[int, int]
 """What an instance takes of a host, as fields, and the highest bits of the fields it takes of."""
 
@@ -359,7 +362,7 @@ def _own_rows(start: state.PlacementState) -> tuple[list[int], list[int]]:
 
 def prices(start: state.PlacementState, costs: Sequence[float]) -> list[int]:
     """Return the price of each move as a whole number: first the cost, then one for the move."""
-    return [round(cost * (1 << 20)) + 1 for cost in costs]
+    return [round(cost * UNIT) + 1 for cost in costs]
 
 
 def indices(mask: arrays.Bools) -> list[int]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import random
+import types
 from typing import Any
 
 from nova_rebalancer.model import arrays
@@ -22,6 +23,7 @@ from nova_rebalancer.path import charges
 from nova_rebalancer.path import dependencies
 from nova_rebalancer.path import exact
 from nova_rebalancer.path import relaxation
+from nova_rebalancer.path import rounds
 from nova_rebalancer.path import schedule
 from nova_rebalancer.path import sequence
 from nova_rebalancer.path import zone
@@ -29,14 +31,21 @@ from nova_rebalancer.path import zone
 ATTEMPTS = 8
 """How often the heuristic is tried on a zone, at most."""
 
+ROUNDS = 300_000
+"""How many moves are tried to find fewer rounds, all zones together."""
+
 
 @dataclasses.dataclass(slots=True)
 class Found:
-    """What is known of one zone: the hops, what they leave undone, what is proved."""
+    """What is known of one zone: the hops, what they leave undone, what is proved.
+
+    ``begins`` are the starts of the hops, seconds, where these are known to be good.
+    """
 
     hops: list[path.Hop]
     pending: dict[int, zone.Spot]
     optimal: bool = False
+    begins: list[float] | None = None
     certificate: Mapping[str, Any] | None = None
 
 
@@ -54,9 +63,13 @@ def find(
     """
     goal, refused = _goal(start, host_of, cells_of)
     price = board.prices(start, [cost.cost(start, v) for v in range(len(start.instances))])
-    search = _Search(start, goal, price, limits)
+    search = _Search(start, goal, price, cost, limits)
     found = [search.solve(part) for part in zone.split(start, goal)]
-    hops = [hop for one in found for hop in one.hops]
+    hops: list[path.Hop] = []
+    begins: dict[int, float] = {}
+    for one in found:
+        begins.update(enumerate(one.begins or (), len(hops)))
+        hops += one.hops
     unreachable = dict(refused)
     for one in found:
         unreachable.update(_left(start, one, len(hops) >= limits.max_migrations))
@@ -64,7 +77,7 @@ def find(
     if refused:
         proofs.insert(0, _endpoint(start, host_of, refused))
     reachable = False if proofs else None if unreachable else True
-    made = from_hops(start, hops, unreachable, cost, limits)
+    made = from_hops(start, hops, unreachable, cost, limits, begins)
     moves = [(int(start.host_of[v]), h) for v, (h, _) in goal.items()]
     durations = [cost.duration_s(start, v) for v in goal]
     return dataclasses.replace(
@@ -83,11 +96,18 @@ def from_hops(
     unreachable: dict[int, reason.Reason],
     cost: base.Cost,
     limits: base.Limits,
+    known: Mapping[int, float] = types.MappingProxyType({}),
 ) -> path.MigrationPath:
-    """Make a path of ``hops`` that are sane one after another."""
+    """Make a path of ``hops`` that are sane one after another.
+
+    ``known`` are the starts of some hops, by position, which share no host with the others.
+    """
     held = charges.Charges(start, {hop.v for hop in hops})
     durations = [cost.duration_s(start, hop.v) for hop in hops]
-    begins = schedule.begins_s(held, hops, durations, limits)
+    rest = [k for k in range(len(hops)) if k not in known]
+    timed = schedule.begins_s(held, [hops[k] for k in rest], [durations[k] for k in rest], limits)
+    when = {**known, **dict(zip(rest, timed, strict=True))}
+    begins = [when[k] for k in range(len(hops))]
     order = sorted(range(len(hops)), key=lambda k: (begins[k], k))
     hops = [hops[k] for k in order]
     ends = [begins[k] + durations[k] for k in order]
@@ -161,20 +181,26 @@ class _Search:
         start: state.PlacementState,
         goal: Mapping[int, zone.Spot],
         price: list[int],
+        cost: base.Cost,
         limits: base.Limits,
     ) -> None:
-        self._start, self._goal, self._price, self._limits = start, goal, price, limits
+        self._start, self._goal, self._limits = start, goal, limits
+        self._price, self._cost = price, cost
         self._board = board.Board(start)
         self._end: board.Board | None = None
         self._left = limits.max_migrations
         self._work = exact.Work(limits.work, limits)
+        self._rounds = exact.Work(min(limits.work, ROUNDS), limits)
 
     def solve(self, part: zone.Zone) -> Found:
         """Order one zone, within what the zones before have left of the limits."""
         direct = sum(self._price[v] for v in part.goal)
         found = self._heuristic(part, direct)
+        puzzle = zone.puzzle(self._board, part, self._price)
         if not found.optimal and not self._limits.spent():
-            found = self._prove(part, found)
+            found = self._prove(part, puzzle, found)
+        if puzzle is not None and not found.pending:
+            found = self._in_rounds(puzzle, found)
         for hop in found.hops:
             self._board.move(hop.v, hop.dest, hop.dest_cells)
         self._left -= len(found.hops)
@@ -239,14 +265,13 @@ class _Search:
             self._board.take_back()
         return sane
 
-    def _prove(self, part: zone.Zone, found: Found) -> Found:
+    def _prove(self, part: zone.Zone, puzzle: zone.Puzzle | None, found: Found) -> Found:
         """Let the exact search say whether there is anything cheaper, or anything at all."""
         if found.pending:
             certificate = relaxation.proof(self._board, part, exact.FORWARD, part.goal)
             if certificate is not None:
                 found.certificate = certificate
                 return found
-        puzzle = zone.puzzle(self._board, part, self._price)
         if puzzle is None or not puzzle.sane(puzzle.goal):
             return found
         if found.pending:
@@ -271,6 +296,34 @@ class _Search:
             return Found(self._hops(puzzle, moves), {}, optimal=True)
         found.optimal = sure and moves is None and not found.pending
         return found
+
+    def _in_rounds(self, puzzle: zone.Puzzle, found: Found) -> Found:
+        """Look for fewer rounds where all migrations take equally long.
+
+        At the same cost; where the makespan is what counts, at any.
+        """
+        limits = self._limits
+        durations = {self._cost.duration_s(self._start, v) for v in puzzle.instances}
+        if len(durations) > 1 or limits.total is not None or limits.links or not found.hops:
+            return found
+        (duration,) = durations
+        held = charges.Charges(self._start, {hop.v for hop in found.hops})
+        begins = schedule.begins_s(held, found.hops, [duration] * len(found.hops), limits)
+        took = round(max(begins) / duration) + 1
+        most = None
+        if limits.prefer == base.COST:
+            most = (self._priced(found.hops) // board.UNIT + 1) * board.UNIT - 1
+        rounded = rounds.fewest(puzzle, most, took, self._rounds)
+        if rounded is None or sum(map(len, rounded)) > self._left:
+            return found
+        moves = [move for moves in rounded for move in moves]
+        begins = [duration * n for n, moves in enumerate(rounded) for _ in moves]
+        hops = self._hops(puzzle, moves)
+        optimal = found.optimal and self._cost_of(hops) <= self._cost_of(found.hops)
+        return Found(hops, {}, optimal, begins=begins)
+
+    def _cost_of(self, hops: Sequence[path.Hop]) -> float:
+        return sum(self._cost.cost(self._start, hop.v) for hop in hops)
 
     def _hops(self, puzzle: zone.Puzzle, moves: Sequence[exact.Move]) -> list[path.Hop]:
         at = [puzzle.spots[p] for p in puzzle.start]

@@ -99,14 +99,19 @@ class Sequence:
         self._most = 0
 
     def find(self, limits: base.Limits) -> bool:
-        """Fill ``hops``, at most ``limits.max_migrations``; return whether nothing is pending."""
+        """Fill ``hops``, at most ``limits.max_migrations``; return whether nothing is pending.
+
+        If something is, the hops end where least was.
+        """
         self._most = limits.max_migrations
+        least = (len(self.pending), 0)
         self._settle(list(self.pending))
         steps = STEPS * len(self.pending) + 50
         queue: list[tuple[float, int, int]] = []
         aside = list(self.pending)
         went = True
         while self.pending and steps and len(self.hops) < self._most and not limits.spent():
+            least = min(least, (len(self.pending), len(self.hops)))
             if not queue:
                 if not went or len(self._parked) == len(self.pending):
                     if not self._bring_back():
@@ -129,6 +134,8 @@ class Sequence:
                 went = True
             else:
                 aside.append(v)
+        if (len(self.pending), len(self.hops)) > least:
+            self._back_to(least[1])
         return not self.pending
 
     def rollback(self) -> None:

@@ -7,7 +7,9 @@ itself.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -98,64 +100,54 @@ class Puzzle:
         Whether each move can be undone, so that the search may begin at both ends.
     """
 
-    def __init__(self, on: board.Board, zone: Zone, price: list[int]) -> None:
+    def __init__(
+        self, on: board.Board, zone: Zone, price: list[int], spots: Sequence[Spot]
+    ) -> None:
         start = on.start
+        self.spots = spots
+        at = {spot: p for p, spot in enumerate(spots)}
         position = {h: k for k, h in enumerate(zone.hosts)}
-        self.spots: list[Spot] = []
-        spot_at: dict[Spot, int] = {}
-
-        def at(spot: Spot) -> int:
-            if spot not in spot_at:
-                spot_at[spot] = len(self.spots)
-                self.spots.append(spot)
-            return spot_at[spot]
-
-        def here(v: int) -> Spot:
-            return on.host_of[v], on.cells_of[v]
-
+        self.host = [position[h] for h, _ in spots]
         extra, extra_free, extra_of = _extra(start, zone)
         width = on.fields.top[-1].bit_length() if on.fields.top else 0
         self.free = [on.free[h] + (extra.free(extra_free[h]) << width) for h in zone.hosts]
-        described = []
+        pieces: list[_Piece] = []
         for v in zone.instances:
-            packed, mask = extra.take(extra_of[v])
-            takes: dict[int, tuple[int, int]] = {}
-            home = here(v)
-            for h in zone.hosts:
-                if h != home[0] and not (start.allowed[start.eligibility_of[v], h]):
-                    continue
-                for cells, taken, top in on.choices(v, h):
-                    takes[at((h, cells))] = (taken + (packed << width), top + (mask << width))
-            for spot in (home, zone.goal.get(v, home)):
-                taken, top = on.take(v, spot[1])
-                takes[at(spot)] = (taken + (packed << width), top + (mask << width))
+            home = on.host_of[v], on.cells_of[v]
             self.free[position[home[0]]] += on.take(v, home[1])[0]
-            goal = at(zone.goal.get(v, home))
-            described.append((tuple(sorted(takes.items())), price[v], goal, v, at(home), takes))
-        described.sort(key=lambda one: one[:4])
-        self.instances = [one[3] for one in described]
-        self.price = [one[1] for one in described]
-        self.host = [position[h] for h, _ in self.spots]
-        self.takes = [one[5] for one in described]
+            packed, mask = extra.take(extra_of[v])
+            takes = {}
+            for spot in _spots_of(on, zone, v):
+                taken, top = on.take(v, spot[1])
+                takes[at[spot]] = (taken + (packed << width), top + (mask << width))
+            goal = at[zone.goal.get(v, home)]
+            pieces.append(_Piece(tuple(sorted(takes.items())), price[v], goal, v, at[home]))
+        pieces.sort()
+        self.instances = [piece.v for piece in pieces]
+        self.price = [piece.price for piece in pieces]
+        self.takes = [dict(piece.takes) for piece in pieces]
+        # Nothing returns to where it must not be, nor to cells that are not known.
         self.moves = [
             [
                 (p, self.host[p], taken, top)
-                for p, (taken, top) in sorted(one[5].items())
-                if start.allowed[start.eligibility_of[one[3]], self.spots[p][0]]
+                for p, (taken, top) in piece.takes
+                if start.allowed[start.eligibility_of[piece.v], spots[p][0]]
+                and state.NOWHERE not in spots[p][1]
             ]
-            for one in described
+            for piece in pieces
         ]
-        self.alike = _alike([one[:3] for one in described])
-        self.start = bytes(min(one[4], 255) for one in described)
-        self.goal = bytes(min(one[2], 255) for one in described)
+        self.alike = _alike([(piece.takes, piece.price, piece.goal) for piece in pieces])
+        self.start = bytes(piece.home for piece in pieces)
+        self.goal = bytes(piece.goal for piece in pieces)
         kinds = start.kind_of[list(zone.hosts)]
         follows = start.follows[np.ix_(kinds, kinds)]
         self.follows: list[list[bool]] | None = None if follows.all() else follows.tolist()
-        self.undoable = (
-            bool((follows == follows.T).all())
-            and self.sane(self.start)
-            and self.sane(self.goal)
-            and all(start.allowed[start.eligibility_of[v], on.host_of[v]] for v in zone.instances)
+        self.undoable = bool((follows == follows.T).all()) and all(
+            self.sane(placed)
+            and all(
+                any(q == p for q, *_ in moves) for p, moves in zip(placed, self.moves, strict=True)
+            )
+            for placed in (self.start, self.goal)
         )
 
     def free_at(self, placed: bytes) -> list[int]:
@@ -184,24 +176,44 @@ class Puzzle:
         return bytes(found)
 
 
+class _Piece(NamedTuple):
+    """One instance; those that are alike are next to each other in order."""
+
+    takes: tuple[tuple[int, tuple[int, int]], ...]
+    price: int
+    goal: int
+    v: int
+    home: int
+
+
 def puzzle(on: board.Board, zone: Zone, price: list[int]) -> Puzzle | None:
     """Return the zone as a puzzle, None if it is too large or has rules a puzzle cannot say.
 
     These are shared pools, and NUMA cells that Nova chooses by what was there before.
     """
-    start = on.start
-    spots = len(zone.hosts) * max(
-        (len(on.choices(v, h)) for v in zone.instances[:50] for h in zone.hosts[:50]), default=1
-    )
-    if len(zone.instances) > MOST_INSTANCES or spots > MOST_SPOTS or on.pooled:
+    if len(zone.instances) > MOST_INSTANCES or len(zone.hosts) > MOST_SPOTS or on.pooled:
         return None
-    if on.chosen_by_nova and any(start.guests_of[v] for v in zone.instances):
+    if on.chosen_by_nova and any(on.guests_of[v] for v in zone.instances):
         return None
-    made = Puzzle(on, zone, price)
-    return made if len(made.spots) <= MOST_SPOTS else None
+    spots = sorted({spot for v in zone.instances for spot in _spots_of(on, zone, v)})
+    return Puzzle(on, zone, price, spots) if len(spots) <= MOST_SPOTS else None
+
+
+def _spots_of(on: board.Board, zone: Zone, v: int) -> set[Spot]:
+    """Return where an instance is, where it belongs, and wherever it may be."""
+    home = on.host_of[v], on.cells_of[v]
+    allowed = on.start.allowed[on.start.eligibility_of[v]]
+    spots = {
+        (h, cells)
+        for h in zone.hosts
+        if h == home[0] or allowed[h]
+        for cells, _, _ in on.choices(v, h)
+    }
+    return spots | {home, zone.goal.get(v, home)}
 
 
 def _alike(described: list[tuple[object, int, int]]) -> list[tuple[int, int]]:
+    """Return the ranges, first and end, of equal neighbours."""
     ranges, first = [], 0
     for k in range(1, len(described) + 1):
         if k == len(described) or described[k] != described[first]:
