@@ -41,6 +41,9 @@ from nova_rebalancer.plan import base as plan_base
 ASKS = 4
 """How often the planner is asked, at most."""
 
+PATH_WORK = 5_000
+"""Placements that may be looked at to prove the order of one target; half a second."""
+
 PLAN_SHARE = 0.9
 """Share of the time limit that planning may use; the rest is the path-finder's."""
 
@@ -143,6 +146,7 @@ def run(
         total=options.total,
         links=links.of(options.links, part, options.migration_rate_mibps),
         prefer=options.prefer,
+        work=PATH_WORK,
     )
     budget = plan_base.Budget(
         options.max_migrations, began + PLAN_SHARE * time_s, options.work_limit
