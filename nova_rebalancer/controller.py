@@ -91,6 +91,7 @@ class Options(objectives.Settings):
     project_gib: float | None = None
     cooldown_h: float = 0.0
     last_moved: dict[str, str] = dataclasses.field(default_factory=dict)
+    cold: bool = False
 
     def settings(self, snapshot: cloud.Snapshot) -> base.Settings:
         """Return what the rules are judged by.
@@ -98,13 +99,20 @@ class Options(objectives.Settings):
         Raises
         ------
         UsageError
-            If a rule, a host or an instance is named that is not there.
+            If a rule, a host or an instance is named that is not there, or nothing is drained and
+            ``cold`` is said.
         """
         said = dataclasses.asdict(self)
         settings = dataclasses.replace(base.settings(said), checks=checks_of(said))
-        # Nothing is sent to a host that is being emptied.
-        drained = drain.hosts(snapshot, self.drain)
-        settings = dataclasses.replace(settings, banned_hosts=settings.banned_hosts.union(drained))
+        drained = frozenset(drain.hosts(snapshot, self.drain))
+        if self.cold and not drained:
+            raise exceptions.UsageError("--cold: only what --drain names is emptied so")
+        settings = dataclasses.replace(
+            settings,
+            # Nothing is sent to a host that is being emptied.
+            banned_hosts=settings.banned_hosts | drained,
+            cold_from=drained if self.cold else frozenset(),
+        )
         constraints.check(settings, snapshot)
         return settings
 

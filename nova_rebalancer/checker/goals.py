@@ -156,11 +156,7 @@ def _balance(cloud: facts.Cloud, options: Options, placement: Placement) -> floa
 
 
 def _drain(cloud: facts.Cloud, options: Options, placement: Placement) -> float:
-    names = set(options.get("drain", ()))
-    drained = {host.id for host in cloud.hosts.values() if host.name in names}
-    for aggregate in cloud.document.get("aggregates", ()):
-        if names & {aggregate["name"], aggregate.get("id")}:
-            drained |= set(aggregate["hosts"])
+    drained = placing.drained(cloud, options.get("drain", ()))
     return float(sum(place.host in drained for place in placement.values()))
 
 

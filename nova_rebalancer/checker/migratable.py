@@ -16,6 +16,8 @@ from nova_rebalancer.checker import options
 from nova_rebalancer.checker import placing
 from nova_rebalancer.checker import wants
 
+METHODS = ("live", "cold")
+
 STATUSES = ("ACTIVE", "PAUSED")
 
 POWER_STATES = (None, 1, 3)
@@ -40,11 +42,14 @@ class Refusal(NamedTuple):
     never: bool = False
 
 
-def refusal(cloud: facts.Cloud, given: options.Options, instance: facts.Instance) -> Refusal | None:
-    """Return why an instance stays where it is; None if it may be moved."""
+def refusal(
+    cloud: facts.Cloud, given: options.Options, instance: facts.Instance, method: str
+) -> Refusal | None:
+    """Return why an instance stays where it is; None if it may be moved by this method."""
     for reasons in (
         _owner(cloud, given, instance),
         _state(cloud, instance),
+        _running(cloud, given, instance, method),
         _devices(instance),
         _pinning(cloud, instance),
     ):
@@ -91,19 +96,36 @@ def _state(cloud: facts.Cloud, instance: facts.Instance) -> Iterator[Refusal]:
         yield Refusal("migrating", "is being migrated already")
     if entry.get("task_state") is not None:
         yield Refusal("task_state", f'is busy (task state "{entry["task_state"]}")')
-    status = entry.get("status", "ACTIVE")
-    if status not in STATUSES:
-        yield Refusal("status", f"is {status}, not {' or '.join(STATUSES)}")
-    if entry.get("power_state") not in POWER_STATES:
-        yield Refusal(
-            "power_state", f"has power state {entry['power_state']}, neither running nor paused"
-        )
     if entry.get("locked", False):
         yield Refusal("locked", "is locked")
     if not entry["allocations"]:
         yield Refusal(
             "no_allocations",
             f'has no allocations on host "{host.name}": how large it is, is not known',
+        )
+
+
+def _running(
+    cloud: facts.Cloud, given: options.Options, instance: facts.Instance, method: str
+) -> Iterator[Refusal]:
+    """Whether it is on or off, as the method needs it."""
+    entry = instance.entry
+    status = entry.get("status", "ACTIVE")
+    if method == "cold":
+        if status != "SHUTOFF":
+            yield Refusal(
+                "status", f"is {status}, and is to be migrated cold, which is for SHUTOFF"
+            )
+        if not given.cold or entry["host"] not in placing.drained(cloud, given.drained):
+            yield Refusal(
+                "status", "is to be migrated cold, and is on no host that options.cold is for"
+            )
+        return
+    if status not in STATUSES:
+        yield Refusal("status", f"is {status}, not {' or '.join(STATUSES)}")
+    if entry.get("power_state") not in POWER_STATES:
+        yield Refusal(
+            "power_state", f"has power state {entry['power_state']}, neither running nor paused"
         )
 
 

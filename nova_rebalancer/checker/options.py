@@ -51,6 +51,10 @@ class Options:
         What a GiB of memory and a migration have to gain.
     project_migrations, project_gib
         Most of any one project; None for no limit.
+    drained
+        Service hosts and aggregates, by name, that are emptied.
+    cold
+        Whether what is shut off there is migrated cold.
     """
 
     ignored: frozenset[str]
@@ -67,6 +71,8 @@ class Options:
     min_gain: float
     project_migrations: int | None
     project_gib: float | None
+    drained: frozenset[str]
+    cold: bool
 
 
 def read(plan: documents.Document) -> Options:
@@ -102,6 +108,8 @@ def read(plan: documents.Document) -> Options:
         min_gain=given.get("min_gain", 0.0),
         project_migrations=given.get("project_migrations"),
         project_gib=given.get("project_gib"),
+        drained=frozenset(given.get("drain", ())),
+        cold=given.get("cold", False),
     )
 
 

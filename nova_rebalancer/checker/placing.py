@@ -12,6 +12,7 @@ Nova 34.0, ``scheduler/request_filter.py`` (``map_az_to_placement_aggregate``,
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from typing import Any
 
 from nova_rebalancer.checker import abilities
@@ -52,6 +53,15 @@ def host_in_scope(cloud: facts.Cloud, given: options.Options, host: facts.Host) 
         kind == "project" or not names.isdisjoint(belongs[kind])
         for kind, names in given.scope.items()
     )
+
+
+def drained(cloud: facts.Cloud, names: Collection[str]) -> set[str]:
+    """Return the ids of the hosts that names, of service hosts and aggregates, stand for."""
+    found = {host.id for host in cloud.hosts.values() if host.name in names}
+    for aggregate in cloud.document.get("aggregates", ()):
+        if aggregate["name"] in names or aggregate.get("id") in names:
+            found |= set(aggregate["hosts"])
+    return found
 
 
 def misplaced(cloud: facts.Cloud, name: str) -> bool:

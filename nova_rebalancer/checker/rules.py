@@ -191,7 +191,7 @@ def hops(
         source, dest = (cloud.by_service[migration[end]] for end in ("source", "dest"))
         if source is dest:
             raise _broken("same_host", migration, f'source and dest are host "{source.name}"')
-        refused = migratable.refusal(cloud, given, instance)
+        refused = migratable.refusal(cloud, given, instance, migration["method"])
         if refused is not None:
             raise _broken("not_migratable", migration, refused.why, refused.code)
         if instance.id in kept:

@@ -38,7 +38,10 @@ class Ways:
         if name not in self._movable:
             instance = self.cloud.instances[name]
             self._movable[name] = (
-                migratable.refusal(self.cloud, self._given, instance) is None
+                any(
+                    migratable.refusal(self.cloud, self._given, instance, method) is None
+                    for method in migratable.METHODS
+                )
                 and name not in self._kept.stay
                 and len(self.hosts(name)) > 1
             )

@@ -46,6 +46,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "may be given again",
     )
     parser.add_argument(
+        "--cold",
+        action="store_true",
+        help="with --drain: migrate cold what is shut off there; apply does so if [execute] "
+        "cold_migration is set",
+    )
+    parser.add_argument(
         "--balance-resource",
         metavar="NAME",
         action="append",

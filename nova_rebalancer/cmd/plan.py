@@ -3,6 +3,7 @@
 
 import argparse
 import collections
+from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
 import logging
@@ -260,6 +261,8 @@ class Plan(outcome.Lister):
             print(f"nothing worth doing was found: {head}", file=self.app.stderr)
         if plan.regardless is not None:
             print(_regardless(plan), file=self.app.stderr)
+        for text in _holding(plan):
+            print(text, file=self.app.stderr)
         if not count:
             return
         minutes = plan.path.makespan_s / 60
@@ -269,6 +272,25 @@ class Plan(outcome.Lister):
             f"planned in {plan.runtime_s:.1f} s",
             file=self.app.stderr,
         )
+
+
+def _holding(plan: Any) -> Iterator[str]:
+    """Say who is on hosts that are to be emptied even after the plan, and why."""
+    from nova_rebalancer.model.objectives import drain
+
+    drained = set(drain.hosts(plan.snapshot, plan.options["drain"]))
+    hosts = [plan.start.service_hosts[h] for h in plan.path.ends(plan.start).tolist()]
+    there = [v for v, host in enumerate(hosts) if host in drained]
+    for v in there[:WARNINGS]:
+        why = plan.path.unreachable.get(v)
+        if v in plan.start.excluded:
+            why = plan.start.excluded[v].reason
+        text = "no other place was found for it" if why is None else why.text
+        off = plan.snapshot.instances[v].status == "SHUTOFF" and not plan.options["cold"]
+        hint = "; --cold would migrate it cold" if off else ""
+        yield f"{hosts[v]} is still held by {plan.start.instances[v]}: {text}{hint}"
+    if len(there) > WARNINGS:
+        yield f"and {len(there) - WARNINGS} more hold hosts that are to be emptied"
 
 
 def _regardless(plan: Any) -> str:

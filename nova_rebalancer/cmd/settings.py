@@ -52,6 +52,7 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         goal=pick(given.goal, "drain" if given.drain else "fragmentation"),
         flavors=tuple(given.flavor or conf.goals.flavors),
         drain=tuple(sorted(set(given.drain))),
+        cold=given.cold,
         balance_resources=tuple(given.balance_resource or conf.goals.balance_resources),
         balance_on=pick(given.balance_on, conf.goals.balance_on),
         headroom=headroom.pop("", conf.goals.headroom),

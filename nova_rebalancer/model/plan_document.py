@@ -172,9 +172,15 @@ def _migration(plan: Plan, k: int, migration: path.Migration, step: base.Step) -
     said = plan.snapshot.instances[migration.hop.v].numa
     return {
         **path_document.migration(plan.start, k, migration, said),
+        "method": _method(plan, migration.hop.v),
         "value_after": step.value,
         "reason": path_document.why(reason.Reason(code, {"value_after": step.value}, step.text)),
     }
+
+
+def _method(plan: Plan, v: int) -> str:
+    off = plan.snapshot.instances[v].status == migratable.SHUTOFF
+    return migratable.COLD if off else migratable.LIVE
 
 
 def _excluded(plan: Plan, v: int, found: migratable.Obstacle) -> dict[str, Any]:

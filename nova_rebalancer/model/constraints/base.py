@@ -42,6 +42,8 @@ class Settings:
         Hours that an instance stays where it is after a migration.
     last_moved
         When instances were migrated last, by id, where that is known.
+    cold_from
+        Service hosts from which instances that are shut off are migrated cold.
     """
 
     ignored_rules: frozenset[str] = frozenset()
@@ -54,6 +56,7 @@ class Settings:
     checks: tuple[checks_base.Chosen, ...] = ()
     cooldown_h: float = 0.0
     last_moved: Mapping[str, datetime.datetime] = dataclasses.field(default_factory=dict)
+    cold_from: frozenset[str] = frozenset()
 
 
 def settings(options: Mapping[str, Any]) -> Settings:

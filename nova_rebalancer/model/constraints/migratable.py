@@ -19,6 +19,9 @@ from nova_rebalancer.model.constraints import usable
 LIVE_STATUSES = ("ACTIVE", "PAUSED")
 """What os-migrateLive accepts."""
 
+SHUTOFF = "SHUTOFF"
+"""What can only be migrated cold."""
+
 LIVE_POWER_STATES = (1, 3)
 """Running and paused; the conductor refuses others."""
 
@@ -74,7 +77,7 @@ def obstacles(
     moves alone is refused or splits the group.
     """
     yield from _wishes(view, instance)
-    yield from _moment(instance, host, migrating)
+    yield from _moment(instance, host, migrating, host.service_host in view.settings.cold_from)
     ignored = view.settings.ignored_rules
     for found in (*_devices(view, instance, host), *_together(view, instance, affinity)):
         if found.reason.code not in ignored or not _ignorable(found, instance):
@@ -141,8 +144,13 @@ def _opted_in(instance: cloud.Instance) -> bool:
     return said.strip().lower() == "true" or OPT_IN_TAG in instance.tags
 
 
-def _moment(instance: cloud.Instance, host: cloud.Host, migrating: bool) -> Iterator[Obstacle]:
-    """What holds just now."""
+def _moment(
+    instance: cloud.Instance, host: cloud.Host, migrating: bool, cold: bool
+) -> Iterator[Obstacle]:
+    """What holds just now; ``cold``: what is shut off may go.
+
+    All else that keeps an instance from migrating live is taken to keep it from that, too.
+    """
     name = instance.id
     why = usable.why_not(host)
     if why is not None:
@@ -157,11 +165,11 @@ def _moment(instance: cloud.Instance, host: cloud.Host, migrating: bool) -> Iter
             expires_s=SOON_S,
             task_state=instance.task_state,
         )
-    if instance.status not in LIVE_STATUSES:
+    if instance.status not in LIVE_STATUSES and not (cold and instance.status == SHUTOFF):
         yield _obstacle(
             "status",
             f"{name} is {instance.status}; only {' and '.join(LIVE_STATUSES)} migrate live",
-            methods=(LIVE,) if instance.status == "SHUTOFF" else BOTH,
+            methods=(LIVE,) if instance.status == SHUTOFF else BOTH,
             status=instance.status,
         )
     elif instance.status == "PAUSED":

@@ -155,6 +155,24 @@ def test_cooldown_by_the_journal(write, tmp_path, monkeypatch, capsys):
         assert found["options"]["last_moved"] == {"v": "2025-12-31T23:00:00Z"}
 
 
+def test_what_holds_a_host_is_named(write, capsys):
+    """Who cannot leave a host that is to be emptied, and what would help with one that is off."""
+    document = two_halves()
+    document["instances"] += [instance("x", "a") | {"locked": True}]
+    document["instances"][0]["status"] = "SHUTOFF"
+    arguments = ["plan", "--snapshot", write(document), "--drain", "a"]
+    assert main.main(arguments) == 3
+    err = capsys.readouterr().err
+    assert "a is still held by v: v is SHUTOFF; only ACTIVE and PAUSED migrate live; --cold" in err
+    assert "a is still held by x: x is locked\n" in err
+    assert main.main([*arguments, "--cold", "-f", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert [one["method"] for one in json.loads(out)["migrations"]] == ["cold"]
+    assert "held by v" not in err and "a is still held by x: x is locked\n" in err
+    assert main.main(["plan", "--snapshot", write(document), "--cold"]) == 2
+    assert "--cold: only what --drain names" in capsys.readouterr().err
+
+
 def test_an_overfull_host_is_reported(write, capsys):
     """A host charged above capacity is no error: it is named, and planning goes on."""
     document = two_halves()

@@ -48,7 +48,7 @@ def movable(cloud: facts.Cloud) -> list[str]:
     return [
         name
         for name, one in cloud.instances.items()
-        if migratable.refusal(cloud, DEFAULTS, one) is None
+        if migratable.refusal(cloud, DEFAULTS, one, "live") is None
         and not any(len(cloud.groups[group]) > 1 for group in one.together)
     ]
 
