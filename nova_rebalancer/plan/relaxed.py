@@ -199,7 +199,8 @@ class _Master:
 
     def _add_needs(self) -> None:
         """Keep what must stay on; a goal that needs it has one term, of what is active."""
-        if self._goal.needs is None:
+        if self._goal.needs is None or not self._terms:
+            # Where nothing may move, what is on stays on.
             return
         (rows,) = self._terms
         assert isinstance(rows, _Rows)

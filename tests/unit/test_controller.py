@@ -268,3 +268,33 @@ def test_excluded() -> None:
         "tpm": ("vtpm", "live", "certain", None),
         "alone": ("no_host", "live+cold", "certain", later),
     }
+
+
+def test_a_resource_on_emptied_hosts_alone() -> None:
+    """Consolidation may empty the only host that has disk; its share is in the breakdown still.
+
+    i leaves a, which has disk, for b, where j is; nothing that is left offers any.
+    """
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")],
+        [clouds.instance("i", "a", 2), clouds.instance("j", "b", 4, locked=True)],
+    )
+    made["hosts"][0]["inventories"]["DISK_GB"] = {"total": 10}
+    data = written(made, dataclasses.replace(OPTIONS, goal="consolidate"))
+    plan = json.loads(data)
+    assert len(plan["migrations"]) == 1
+    (disk,) = [one for one in plan["objectives"] if one["name"] == "used_DISK_GB"]
+    assert (disk["before"], disk["after"]) == (0.0, 0.0)
+    assert checker.check(clouds.as_bytes(made), data).ok
+
+
+def test_spare_hosts_where_nothing_moves() -> None:
+    """What must stay on is counted also where no instance may be moved at all."""
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")],
+        [clouds.instance(name, on, 2, locked=True) for name, on in (("i", "a"), ("j", "b"))],
+    )
+    options = dataclasses.replace(OPTIONS, goal="consolidate", spare_hosts=1, planner="mip")
+    data = written(made, options)
+    assert json.loads(data)["migrations"] == []
+    assert checker.check(clouds.as_bytes(made), data).ok

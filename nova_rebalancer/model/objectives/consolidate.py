@@ -29,19 +29,20 @@ def make(
     """
     reserve = _reserve(start, settings)
     term = active(start, np.where(start.usable, 1.0, 0.0))
+    hosts = len(start.hosts)
+    own = (start.row_of == np.arange(hosts)[:, None]) & start.usable[:, None] & _counted(start)
+    # The same ones whatever moves, even when all hosts that have some are emptied.
+    (shown,) = np.nonzero(np.where(own, start.capacity[:hosts], 0).any(axis=0))
 
     def details(host_of: arrays.Ints) -> tuple[base.Part, ...]:
         on = (term.carried(host_of)[0] > 0) & start.usable
         found = []
         used = start.placed(host_of, start.cells_of).used()
-        for r, name in enumerate(start.resources):
-            if name.endswith(state.CHECKED):
-                continue
-            own = on & (start.row_of[:, r] == np.arange(on.size))
-            offered = int(start.capacity[: on.size, r][own].sum())
-            if offered:
-                taken = int(used[: on.size, r][own].sum())
-                found.append(base.Part(f"used_{name}", "share", 0.0, taken / offered))
+        for r in shown.tolist():
+            offered = int(start.capacity[:hosts, r][on & own[:, r]].sum())
+            taken = int(used[:hosts, r][on & own[:, r]].sum())
+            share = taken / offered if offered else 0.0
+            found.append(base.Part(f"used_{start.resources[r]}", "share", 0.0, share))
         return tuple(found)
 
     return separable.Separable(

@@ -259,13 +259,27 @@ def careful_clouds(draw: st.DrawFn) -> clouds.Document:
 
 
 @hypothesis.settings(max_examples=30)
-@hypothesis.given(careful_clouds(), TEXTS, st.sampled_from(["greedy", "mip", "search"]))
-def test_plans_keep_to_checks(made: clouds.Document, texts: tuple[str, ...], planner: str) -> None:
-    """Whatever the cloud and the checks, each planner's plan is one that the checker accepts."""
+@hypothesis.given(
+    careful_clouds(),
+    TEXTS,
+    st.sampled_from(["greedy", "mip", "search"]),
+    st.sampled_from(["fragmentation", "consolidate", "balance", "repair"]),
+    st.integers(0, 1),
+)
+def test_plans_keep_to_checks(
+    made: clouds.Document, texts: tuple[str, ...], planner: str, goal: str, spare: int
+) -> None:
+    """Whatever the cloud, the checks and the goal, the checker accepts each planner's plan."""
     options = dataclasses.replace(
-        test_controller.OPTIONS, planner=planner, checks=texts, soft_group_cost=0.0
+        test_controller.OPTIONS, planner=planner, checks=texts, goal=goal, spare_hosts=spare
     )
-    verdict = checker.check(clouds.as_bytes(made), test_controller.written(made, options))
+    try:
+        data = test_controller.written(made, options)
+    except exceptions.UsageError as error:
+        # A cloud that carries nothing at all has nothing to balance.
+        assert "no host of this cloud carries any" in str(error)
+        return
+    verdict = checker.check(clouds.as_bytes(made), data)
     assert verdict.ok, verdict
 
 
