@@ -26,9 +26,10 @@ from nova_rebalancer.path import relaxation
 from nova_rebalancer.path import rounds
 from nova_rebalancer.path import schedule
 from nova_rebalancer.path import sequence
+from nova_rebalancer.path import shortcut
 from nova_rebalancer.path import zone
 
-ATTEMPTS = 8
+ATTEMPTS = 16
 """How often the heuristic is tried on a zone, at most."""
 
 ROUNDS = 300_000
@@ -215,6 +216,8 @@ class _Search:
         for attempt in range(ATTEMPTS):
             rng = random.Random(attempt) if attempt > 1 else None
             tried = self._backward(part, rng) if attempt % 2 else self._forward(part, rng)
+            if tried is not None and not tried.pending:
+                tried.hops = shortcut.shorten(self._board, tried.hops)
             if tried is not None and (len(tried.pending), self._priced(tried.hops)) < (
                 len(best.pending),
                 self._priced(best.hops) if best.hops else 1 << 200,
@@ -249,21 +252,7 @@ class _Search:
         if not done:
             return None
         hops = [_turned(hop) for hop in reversed(one.hops)]
-        return Found(hops, {}) if self._sane(hops) else None
-
-    def _sane(self, hops: Sequence[path.Hop]) -> bool:
-        """Whether the hops can be made one after another on the board as it is."""
-        made, sane = 0, True
-        for hop in hops:
-            spot = self._board.spot_for(hop.v, hop.dest, hop.dest_cells)
-            if spot != hop.dest_cells:
-                sane = False
-                break
-            self._board.move(hop.v, hop.dest, hop.dest_cells)
-            made += 1
-        for _ in range(made):
-            self._board.take_back()
-        return sane
+        return Found(hops, {}) if shortcut.sane(self._board, hops) else None
 
     def _prove(self, part: zone.Zone, puzzle: zone.Puzzle | None, found: Found) -> Found:
         """Let the exact search say whether there is anything cheaper, or anything at all."""
