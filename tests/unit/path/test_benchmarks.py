@@ -14,6 +14,7 @@ from nova_rebalancer.path import base
 from tests import benchmarks
 
 path_cases = benchmarks.load("path_cases")
+path_peers = benchmarks.load("path_peers")
 path_reference = benchmarks.load("path_reference")
 path_scale = benchmarks.load("path_scale")
 
@@ -145,11 +146,45 @@ def test_relaxation_is_sound() -> None:
     assert not any(case["known"]["reachable"] for case in easy)
 
 
+def test_parking() -> None:
+    """One of two that cross waits on the third host; where one that stays has to, it fails."""
+    moves, solved = path_peers.parking(swap(3))
+    assert (moves, solved) == ([("v0", "h2"), ("v1", "h0"), ("v0", "h1")], True)
+    # Room for v0 (47) on h2 needs v2 (25) to leave it, which has no other reason to.
+    sizes = [[47], [42], [25], [39], [58]]
+    case = path_cases.case_of([[100]] * 3, sizes, [0, 2, 2, 0, 1], [1, 2, 2, 0, 0])
+    assert path_reference.solve(case).optimal_cost == 47 + 58 + 47 + 2 * 25
+    assert not path_peers.parking(case)[1]
+
+
+def test_in_order() -> None:
+    """What does not fit when its turn comes is left; an instance after it that fits goes."""
+    case = path_cases.case_of([[3], [3], [3]], [[2], [2], [1]], [0, 1, 1], [1, 2, 2])
+    assert path_peers.in_order(case) == ([("v1", "h2"), ("v2", "h2")], False)
+    assert path_peers.there(case, [("v1", "h2"), ("v2", "h2")]) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("capacity", "rounds"), [(6, 1), (5, 3), (3, 3)])
+def test_rounds_of_peers(capacity: int, rounds: int) -> None:
+    """What peers plan is carried out in as few rounds as can be, in both crossings."""
+    case = swap(capacity)
+    assert path_peers.rounds(case, path_peers.parking(case)[0]) == rounds
+
+
+def test_growing_clouds() -> None:
+    """They are as full as asked, and both ends are sane."""
+    case = path_peers.grown(5, 20, 0.9, 1)
+    names = [vm["name"] for vm in case["vms"]]
+    for side in ("initial", "final"):
+        assert sane(case, tuple(case[side][name] for name in names))
+    assert sum(vm["demand"][0] for vm in case["vms"]) == pytest.approx(4500, rel=0.01)
+
+
 @pytest.mark.parametrize("family", ["walk", "swap", "perm"])
-@pytest.mark.parametrize("even", [False, True])
-def test_clouds(family: str, even: bool) -> None:
+@pytest.mark.parametrize("uneven", [False, True])
+def test_clouds(family: str, uneven: bool) -> None:
     """So many move, both ends fit, the fill is as asked, and rings leave every load as it is."""
-    kind = path_scale.Kind(family, 20, 100, 0.9, even=even)
+    kind = path_scale.Kind(family, 20, 100, 0.9, uneven=uneven)
     start, target = path_scale.drawn(kind, 4)
     ended = start.placed(target, start.cells_of)
     assert (start.host_of != target).sum() == 100
@@ -158,7 +193,7 @@ def test_clouds(family: str, even: bool) -> None:
     assert start.used().sum(axis=0) == pytest.approx(0.9 * start.capacity.sum(axis=0), rel=0.05)
     if family == "swap":
         assert (start.used() == ended.used()).all()
-    if even:
+    if not uneven:
         assert (start.used() > 0.75 * start.capacity).all()
 
 
