@@ -141,6 +141,7 @@ class Path(outcome.Lister):
             help=f"seconds for each question (default {TIME_LIMIT_S:.0f})",
         )
         parser.add_argument("--output", metavar="FILE", help="write the path document here")
+        paths.add_report(parser)
         return parser
 
     def take_action(
@@ -151,6 +152,7 @@ class Path(outcome.Lister):
         from nova_rebalancer.model import plan_document
 
         _refuse_mixtures(parsed_args)
+        paths.check_report(parsed_args)
         if parsed_args.problem is None:
             answers = [self._from_snapshot(parsed_args)]
         else:
@@ -159,6 +161,8 @@ class Path(outcome.Lister):
         self._document = plan_document.dumps(answers[0] if single else answers)
         if parsed_args.output:
             files.write_bytes(parsed_args.output, self._document)
+        if parsed_args.report:
+            paths.write_report(parsed_args.report, answers[0])
         for answer in answers:
             name = f"{answer['id']}: " if parsed_args.problem is not None else ""
             print(f"{name}{words.summary(answer)}", file=self.app.stderr)
@@ -258,6 +262,8 @@ def _refuse_mixtures(given: argparse.Namespace) -> None:
         if given.id is not None:
             raise exceptions.UsageError("--id is for --problem, not --snapshot")
         return
+    if given.report and given.id is None:
+        raise exceptions.UsageError("--report is about one path: name the case with --id")
     for name in OF_SNAPSHOTS:
         if getattr(given, name):
             option = name.replace("_", "-")

@@ -2,12 +2,14 @@
 """The options that say what migrations cost, and what the journal tells of it."""
 
 import argparse
+from collections.abc import Mapping
 import dataclasses
 import logging
 import os
 import typing
 from typing import Any
 
+from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import numbers
 
 if typing.TYPE_CHECKING:
@@ -81,3 +83,26 @@ def time_factors(conf: Any, snapshot: "cloud.Snapshot", rate_mibps: float) -> di
     flavors = {one.id: one.flavor for one in snapshot.instances}
     seen = [(flavors.get(one), mib, took) for one, mib, took in book.copied(snapshot.cloud)]
     return learned.factors(seen, rate_mibps)
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add the option for a page about the migrations."""
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write a page for people here, one HTML file with a chart of the migrations",
+    )
+
+
+def check_report(given: argparse.Namespace) -> None:
+    """Refuse to print a page among other things."""
+    if given.report == "-":
+        raise exceptions.UsageError("--report -: a page is written into a file: name one")
+
+
+def write_report(name: str, document: Mapping[str, Any]) -> None:
+    """Write the page about a plan document or a path document."""
+    from nova_rebalancer.collect import files
+    from nova_rebalancer.report import page
+
+    files.write_bytes(name, page.page(document).encode())

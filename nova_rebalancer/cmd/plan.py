@@ -120,11 +120,7 @@ class Plan(outcome.Lister):
             help="start of random numbers (default 0)",
         )
         parser.add_argument("--output", metavar="FILE", help="write the plan document here")
-        parser.add_argument(
-            "--report",
-            metavar="FILE",
-            help="write a page for people here, one HTML file with a chart of the migrations",
-        )
+        paths.add_report(parser)
         return parser
 
     def take_action(
@@ -145,8 +141,7 @@ class Plan(outcome.Lister):
 
         conf = settings.load(self.app_args.config_file)
         options = settings.options(conf, parsed_args)
-        if parsed_args.report == "-":
-            raise exceptions.UsageError("--report -: a page is written into a file: name one")
+        paths.check_report(parsed_args)
         if parsed_args.demo or parsed_args.snapshot:
             for name in ("facts", "fresh", "save_snapshot"):
                 if getattr(parsed_args, name):
@@ -193,9 +188,7 @@ class Plan(outcome.Lister):
         if parsed_args.output and self.exit_code != 130:
             files.write_bytes(parsed_args.output, self._document)
         if parsed_args.report and self.exit_code != 130:
-            from nova_rebalancer.report import page
-
-            files.write_bytes(parsed_args.report, page.page(written).encode())
+            paths.write_report(parsed_args.report, written)
         self._say(plan, written, target.OPTIMAL)
         rows = [
             (

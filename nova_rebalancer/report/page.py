@@ -129,6 +129,9 @@ def _facts(document: Document, migrations: Sequence[Document]) -> str:
         found.append(("Estimated time", words.duration(whole_s)))
     if document.get("makespan_bound_s"):
         found.append(("Time at least", words.duration(document["makespan_bound_s"])))
+    for key, name in (("stops", "Stopped first"), ("starts", "Started last")):
+        if document.get(key):
+            found.append((name, f"{len(document[key])} instances"))
     if document.get("blocking_hosts"):
         found.append(("Hosts without room", ", ".join(document["blocking_hosts"])))
     return (

@@ -9,6 +9,7 @@ import pytest
 
 from nova_rebalancer.cmd import main
 from nova_rebalancer.cmd import words
+from nova_rebalancer.report import page
 from tests import cases
 from tests import clouds
 
@@ -127,6 +128,17 @@ def test_people_read_a_table(capsys, problem):
     assert "swap: reachable: 3 migrations (1 of them to make room), cost 16, proven least" in err
     assert "deadlock: not reachable, proven: " in err
     assert "4 cases: 2 reachable, 2 not reachable, 0 unknown" in err
+
+
+def test_report(capsys, problem, swapped, tmp_path):
+    """--report writes a page about one path: what is printed, and nothing of a list."""
+    report = tmp_path / "path.html"
+    found = printed(capsys, "--problem", problem, "--id", "swap", "--report", report)
+    assert report.read_text() == page.page(found)
+    found = printed(capsys, *swapped, "--report", report)
+    assert report.read_text() == page.page(found)
+    code, _, said = run(capsys, "path", "--problem", problem, "--report", report)
+    assert code == 2 and "--report is about one path: name the case with --id" in said
 
 
 def test_no_time(capsys, problem):

@@ -190,10 +190,19 @@ def test_path_alone() -> None:
         "makespan_bound_s": 2,
         "certificate": None,
         "blocking_hosts": ["b", "c"],
+        "stops": ["x"],
+        "starts": [],
     }
     read = Texts()
     read.feed(page.page(found))
-    for text in ("Path c7", "unknown", "Time at least", "Hosts without room", "b, c"):
+    for text in (
+        "Path c7",
+        "unknown",
+        "Time at least",
+        "Hosts without room",
+        "b, c",
+        "Stopped first",
+    ):
         assert text in read.text
     read = Texts()
     read.feed(page.page({**found, "reachable": False, "cost": None, "migrations": []}))
