@@ -9,6 +9,7 @@ a cheaper one, or proves that there is none, as far as the work that it is given
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import operator
 import random
 import types
 from typing import Any
@@ -31,6 +32,9 @@ from nova_rebalancer.path import zone
 
 ATTEMPTS = 16
 """How often the heuristic is tried on a zone, at most."""
+
+FEW = 4
+"""How often it is tried where the first way is the cheapest, so that others may be quicker."""
 
 ROUNDS = 300_000
 """How many moves are tried to find fewer rounds, all zones together."""
@@ -211,26 +215,40 @@ class _Search:
         return sum(self._price[hop.v] for hop in hops)
 
     def _heuristic(self, part: zone.Zone, direct: int) -> Found:
-        """Try several ways and keep the cheapest, or the one that leaves least undone."""
+        """Try several ways and keep the best, or the one that leaves least undone."""
         best = Found([], dict(part.goal))
+        least: tuple[float, ...] | None = None
+        large = len(part.instances) > zone.MOST_INSTANCES
         for attempt in range(ATTEMPTS):
             rng = random.Random(attempt) if attempt > 1 else None
             tried = self._backward(part, rng) if attempt % 2 else self._forward(part, rng)
-            if tried is not None and not tried.pending:
+            if tried is None:
+                continue
+            if not tried.pending:
                 tried.hops = shortcut.shorten(self._board, tried.hops)
-            if tried is not None and (len(tried.pending), self._priced(tried.hops)) < (
-                len(best.pending),
-                self._priced(best.hops) if best.hops else 1 << 200,
-            ):
-                best = tried
-            if not best.pending and self._priced(best.hops) == direct:
-                best.optimal = True
-                break
-            # Large zones are solved at once or not at all: the seconds are better spent elsewhere.
-            done = not best.pending and len(part.instances) > zone.MOST_INSTANCES
-            if done or self._limits.spent():
+                tried.optimal = self._priced(tried.hops) == direct
+            rank = self._rank(tried, large)
+            if least is None or rank < least:
+                best, least = tried, rank
+            # Large zones are solved at once or not at all: more seconds bring little.
+            enough = 1 if large and self._limits.prefer == base.COST else FEW
+            settled = large or best.optimal
+            if (not best.pending and settled and attempt + 1 >= enough) or self._limits.spent():
                 break
         return best
+
+    def _rank(self, tried: Found, large: bool) -> tuple[float, ...]:
+        """Return what is better when it is less."""
+        price, time_s = self._priced(tried.hops), 0.0
+        prefer = self._limits.prefer
+        if not tried.pending and not (large and prefer == base.COST):
+            held = charges.Charges(self._start, {hop.v for hop in tried.hops})
+            durations = [self._cost.duration_s(self._start, hop.v) for hop in tried.hops]
+            begins = schedule.begins_s(held, tried.hops, durations, self._limits)
+            ends = map(operator.add, begins, durations)
+            time_s = round(max(ends, default=0.0), 3)
+        order = (price, time_s) if prefer == base.COST else (time_s, price)
+        return len(tried.pending), *order
 
     def _forward(self, part: zone.Zone, rng: random.Random | None) -> Found:
         one = sequence.Sequence(self._board, part.goal, self._price, rng)

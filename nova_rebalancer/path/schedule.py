@@ -100,20 +100,31 @@ class _Clock:
         begins = [0.0] * len(self._hops)
         ends: list[tuple[float, int]] = []
         now = 0.0
-        candidates: set[int] = set(range(len(self._hops)))
+        candidates = self._by_urgency(range(len(self._hops)))
+        # Where all migrations share something any may start when one ends, and the urgent ones
+        # are not told anew each time.
+        shared = self._limits.total is not None or bool(self._limits.links)
+        left = dict.fromkeys(candidates)
         while candidates or ends:
-            for k in sorted(candidates, key=lambda k: (-self._urgency(k), k)):
+            for k in candidates:
+                if self._flying == self._limits.total:
+                    break
                 if self._may_start(k):
+                    del left[k]
                     self._start(k)
                     begins[k] = now
                     heapq.heappush(ends, (now + self._durations[k], k))
             if not ends:
                 break
             now = ends[0][0]
-            candidates = set()
+            freed: set[int] = set()
             while ends and ends[0][0] <= now + 1e-9:
-                candidates |= self._end(heapq.heappop(ends)[1])
+                freed |= self._end(heapq.heappop(ends)[1])
+            candidates = list(left) if shared else self._by_urgency(freed)
         return begins
+
+    def _by_urgency(self, some: Iterable[int]) -> list[int]:
+        return sorted(some, key=lambda k: (-self._urgency(k), k))
 
     def _urgency(self, k: int) -> float:
         hop = self._hops[k]
@@ -128,7 +139,6 @@ class _Clock:
             self._before[k]
             or self._out.get(hop.source, 0) >= limits.outgoing
             or self._in.get(hop.dest, 0) >= limits.incoming
-            or (limits.total is not None and self._flying >= limits.total)
             or any(self._on_link[n] >= limits.links[n].limit for n in self._links[k])
         ):
             return False
@@ -167,11 +177,8 @@ class _Clock:
         self._count(k, -1)
         for i in self._after[k]:
             self._before[i].discard(k)
-        if self._limits.total is not None or self._limits.links:
-            freed = set().union(*self._from.values())
-        else:
-            freed = self._from[hop.source] | self._to[hop.dest]
-            freed.update(self._after[k])
+        freed = self._from[hop.source] | self._to[hop.dest]
+        freed.update(self._after[k])
         for name, amount in self._departure[k]:
             if name in self._free:
                 self._free[name] += amount
