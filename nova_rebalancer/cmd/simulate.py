@@ -269,6 +269,7 @@ def _rules(conf: Any) -> dict[str, Any]:
         "ignored_rules": tuple(sorted(conf.constraints.ignored_rules)),
         "opt_in": conf.constraints.opt_in,
         "banned_hosts": tuple(sorted(conf.constraints.banned_hosts)),
+        "checks": tuple(dict.fromkeys(conf.constraints.checks)),
         "numa_packing": conf.constraints.numa_packing,
         "soft_group_cost": conf.constraints.soft_group_cost,
         "cost_per_gib": conf.worth.cost_per_gib,

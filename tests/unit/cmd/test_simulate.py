@@ -183,3 +183,21 @@ def test_ctrl_c_keeps_what_is_done(small, monkeypatch, capsys, looks, code):
     written = json.loads(out)
     assert written["status"] == "interrupted"
     assert [one["days"] for one in written["policies"]] == [2.0, pytest.approx(10 / 24)]
+
+
+def test_checks_of_the_configuration(small, tmp_path, capsys):
+    """Plans of a simulation keep to the checks that [constraints] names: nothing may be used here.
+
+    Without the check the greedy policy moves something on the first day.
+    """
+    file = tmp_path / "nova-rebalancer.conf"
+    words = ["simulate", "--snapshot", small, "--days", "1", "--fragment-cores", "4"]
+    words += ["--policy", "greedy", "-f", "json"]
+    moved = {}
+    for text in ("", "checks = overcommit=0\n"):
+        file.write_text(f"[constraints]\n{text}")
+        assert main.main(["--config-file", str(file), *words]) == 0
+        (greedy,) = json.loads(capsys.readouterr().out)["policies"]
+        moved[tuple(greedy["options"]["checks"])] = greedy["migrations"]
+    assert moved[()] > 0
+    assert moved["overcommit=0",] == 0
