@@ -10,16 +10,21 @@ import typing
 from typing import Any
 
 from nova_rebalancer import exceptions
+from nova_rebalancer.cmd import holding
 from nova_rebalancer.cmd import outcome
 from nova_rebalancer.cmd import rules
 
 if typing.TYPE_CHECKING:
     from nova_rebalancer.model import alternatives
     from nova_rebalancer.model import cloud
+    from nova_rebalancer.model import explanation
 
 LOG = logging.getLogger(__name__)
 
 COLUMNS = ("host", "possible", "rule", "why")
+
+SHOWN = 5
+"""Hosts named at most."""
 
 
 class Explain(outcome.Lister):
@@ -32,12 +37,20 @@ class Explain(outcome.Lister):
     With --plan it is said why the plan moves the instance, or why not, and for every host what the
     goal would be with the instance there and everything else where the plan leads. The rules are
     then judged as the plan kept them.
+
+    Where an instance can go nowhere it is said which rules are enough to leave it no host, none of
+    them needless for that, and the fewest that have to be lifted for there to be a host. --plan
+    without --instance says so of each instance for which the plan does not reach the goal drain or
+    repair, everything else being where the plan leads; and, for drain, which rules to ignore, each
+    of them needed, for the hosts to be empty.
     """
 
     _epilog = (
         "Examples: nova-rebalance explain --snapshot cloud.json.gz --instance web-3; "
-        "nova-rebalance explain --snapshot cloud.json.gz --plan plan.json --instance web-3. "
-        "Exit codes: 0 it may go to some host, 3 it may go nowhere, 1 error, 2 usage."
+        "nova-rebalance explain --snapshot cloud.json.gz --plan plan.json --instance web-3; "
+        "nova-rebalance explain --snapshot cloud.json.gz --plan drain.json. "
+        "Exit codes: 0 it may go to some host, or nothing holds the goal; 3 it may go nowhere, or "
+        "something holds it; 1 error, 2 usage."
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -49,7 +62,6 @@ class Explain(outcome.Lister):
         parser.add_argument(
             "--instance",
             metavar="INSTANCE",
-            required=True,
             help="its id, or its name if only one is called so",
         )
         parser.add_argument(
@@ -69,6 +81,8 @@ class Explain(outcome.Lister):
 
         conf = settings.load(self.app_args.config_file)
         snapshot, sha256 = document.load(parsed_args.snapshot)
+        if parsed_args.instance is None:
+            return self._holding(parsed_args.plan, snapshot, sha256)
         instance = explanation.find(snapshot, parsed_args.instance)
         if parsed_args.plan is None:
             options = controller.Options(**settings.rules(conf, parsed_args))
@@ -97,6 +111,8 @@ class Explain(outcome.Lister):
         stays = found.stays
         if stays or not any(verdict.possible for verdict in found.verdicts):
             self.exit_code = 3
+            for text in _conflict(found, snapshot, options):
+                print(text, file=self.app.stderr)
         why_not = "; ".join(
             obstacle.reason.text for obstacle in found.obstacles if "live" in obstacle.methods
         )
@@ -121,6 +137,53 @@ class Explain(outcome.Lister):
             columns = (*columns, "instance", "not_migratable")
             rows = [(*row, found.instance.id, why_not) for row in rows]
         return columns, rows
+
+    def _holding(
+        self, name: str | None, snapshot: "cloud.Snapshot", sha256: str
+    ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """Say who holds the goal of a plan; one row for each."""
+        if name is None:
+            raise exceptions.UsageError("name an --instance, or a --plan whose goal is to explain")
+        plan, options = _plan(name, sha256)
+        found = holding.held(snapshot, options, plan, name)
+        if found:
+            self.exit_code = 3
+            told = f"{len(found)} instances hold the goal {options.goal}"
+            if options.goal == "drain":
+                rules = holding.relief(snapshot, options, found)
+                if rules is None:
+                    told += "; it is not enough to ignore rules that may be ignored"
+                else:
+                    ignored = " ".join(f"--ignore-rule {rule}" for rule in rules)
+                    told += f"; all could go with {ignored}, at your risk"
+                    told += ", and each of these is needed" if len(rules) > 1 else ""
+            print(told, file=self.app.stderr)
+        return holding.COLUMNS, [holding.row(one) for one in found]
+
+
+def _conflict(
+    found: "explanation.Explanation", snapshot: "cloud.Snapshot", options: Any
+) -> Iterator[str]:
+    """Say what leaves an instance nowhere to go, and the least that would have to change."""
+    from nova_rebalancer.model import explanation
+
+    rules = found.conflict()
+    if not rules:
+        return
+    barred = found.barred().values()
+    counts = (f"{rule} {sum(rule in by for by in barred)}" for rule in rules)
+    needed = ", and no part of these does" if len(rules) > 1 else ""
+    yield f"enough to leave none of {len(barred)} other hosts: {', '.join(counts)}{needed}"
+    lifted, hosts = found.least()
+    how = ""
+    if explanation.relieved(snapshot, options.settings(snapshot), found.instance, lifted):
+        how = " (" + " ".join(f"--ignore-rule {rule}" for rule in lifted) + ", at your risk)"
+    yield f"least to lift: {', '.join(lifted)}{how}: then it could go to {_some(hosts)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _plan(name: str, sha256: str) -> tuple[dict[str, Any], Any]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a goal would be with one instance somewhere else than a plan has it."""
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -29,6 +30,35 @@ class Alternative:
     chosen: bool
 
 
+def moves(
+    start: state.PlacementState, migrations: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    """Yield the migrations of a plan document: instance, host and cells of it, by indices.
+
+    Raises
+    ------
+    InputError
+        If they name an instance or a host that is not there.
+    """
+    position = {name: v for v, name in enumerate(start.instances)}
+    index = {name: h for h, name in enumerate(start.service_hosts)}
+    for one in migrations:
+        v, h = position.get(one["instance"]), index.get(one["dest"])
+        if v is None or h is None:
+            raise exceptions.InputError(
+                f"migration {one['id']}: the snapshot has no instance {one['instance']} or no "
+                f"host {one['dest']}"
+            )
+        ids = start.cell_ids[h]
+        yield (
+            v,
+            h,
+            tuple(
+                ids.index(cell) if cell in ids else state.NOWHERE for cell in one["dest_numa"] or ()
+            ),
+        )
+
+
 def planned(
     start: state.PlacementState, migrations: Sequence[Mapping[str, Any]]
 ) -> state.PlacementState:
@@ -39,21 +69,11 @@ def planned(
     InputError
         If they name an instance or a host that is not there.
     """
-    position = {name: v for v, name in enumerate(start.instances)}
-    index = {name: h for h, name in enumerate(start.service_hosts)}
     host_of, cells_of = start.host_of.copy(), start.cells_of.copy()
-    for one in migrations:
-        v, h = position.get(one["instance"]), index.get(one["dest"])
-        if v is None or h is None:
-            raise exceptions.InputError(
-                f"migration {one['id']}: the snapshot has no instance {one['instance']} or no "
-                f"host {one['dest']}"
-            )
+    for v, h, cells in moves(start, migrations):
         host_of[v] = h
         cells_of[v] = state.NOWHERE
-        ids = start.cell_ids[h]
-        for g, cell in enumerate(one["dest_numa"] or ()):
-            cells_of[v, g] = ids.index(cell) if cell in ids else state.NOWHERE
+        cells_of[v, : len(cells)] = cells
     return start.placed(host_of, cells_of)
 
 

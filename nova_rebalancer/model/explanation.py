@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why an instance could or could not go to each host, by the rules the planners obey."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 import dataclasses
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model import conflict
 from nova_rebalancer.model import constraints
 from nova_rebalancer.model import ledger
 from nova_rebalancer.model import narrowed
@@ -43,6 +45,30 @@ class Explanation:
         """Whether something forbids its live migration wherever to."""
         return any(migratable.LIVE in obstacle.methods for obstacle in self.obstacles)
 
+    def barred(self) -> dict[str, frozenset[str]]:
+        """Return what keeps the instance off each other host: its obstacles, and rules."""
+        stays = frozenset(
+            one.reason.code for one in self.obstacles if migratable.LIVE in one.methods
+        )
+        return {
+            verdict.host: stays.union(refusal.rule for refusal in verdict.refusals)
+            for verdict in self.verdicts
+            if not verdict.here
+        }
+
+    def conflict(self) -> tuple[str, ...]:
+        """Return rules that are enough to leave no host, none of them needless for that."""
+        return conflict.smallest(list(self.barred().values()))
+
+    def least(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the fewest rules to lift for there to be a host, and which hosts there are then.
+
+        Two empty tuples if there is one now, or no other host at all.
+        """
+        barred = self.barred()
+        lifted = conflict.least(list(barred.values()), constraints.IGNORABLE)
+        return lifted, tuple(host for host, by in barred.items() if lifted and by <= {*lifted})
+
 
 def find(snapshot: cloud.Snapshot, name: str) -> cloud.Instance:
     """Return the instance with this id, or the only one with this name.
@@ -70,13 +96,27 @@ def find(snapshot: cloud.Snapshot, name: str) -> cloud.Instance:
 
 
 class Explainer:
-    """Judges instances of one snapshot and every host for them, under the operator's settings."""
+    """Judges instances of one snapshot and every host for them, under the operator's settings.
 
-    def __init__(self, snapshot: cloud.Snapshot, settings: base.Settings) -> None:
+    Parameters
+    ----------
+    moves
+        Instances that have moved since, to which host and which of its cells, by indices; what is
+        full or taken is judged after them.
+    """
+
+    def __init__(
+        self,
+        snapshot: cloud.Snapshot,
+        settings: base.Settings,
+        moves: Iterable[tuple[int, int, tuple[int, ...]]] = (),
+    ) -> None:
         self._start = narrowed.build(snapshot, settings)
         self._checks = narrowed.bound(snapshot, settings)
         self._book = ledger.Ledger(self._start)
         self._position = {name: v for v, name in enumerate(self._start.instances)}
+        for move in moves:
+            self._book.move(*move)
         self._view = state.view_of(snapshot, settings)
         self._hosts = self._view.hosts
         self._migrating = {one.instance for one in snapshot.running_migrations}
@@ -85,7 +125,7 @@ class Explainer:
     def of(self, instance: cloud.Instance) -> Explanation:
         """Judge one instance."""
         v = self._position[instance.id]
-        here = self._hosts[int(self._start.host_of[v])]
+        here = self._hosts[int(self._book.host_of[v])]
         obstacles = [
             *migratable.obstacles(
                 self._view,
@@ -119,6 +159,24 @@ class Explainer:
             cells = self._book.free_cells(v, h) or ()
             note = "NUMA cells " + ", ".join(str(self._start.cell_ids[h][n]) for n in cells)
         return Verdict(host.service_host, False, refusals, note)
+
+
+def relieved(
+    snapshot: cloud.Snapshot,
+    settings: base.Settings,
+    instance: cloud.Instance,
+    rules: Iterable[str],
+) -> tuple[str, ...]:
+    """Return where an instance could go with some more rules ignored.
+
+    Nowhere if one of them must not be ignored, for all or for this instance.
+    """
+    more = frozenset(rules)
+    if not more <= set(constraints.IGNORABLE):
+        return ()
+    settings = dataclasses.replace(settings, ignored_rules=settings.ignored_rules | more)
+    found = Explainer(snapshot, settings).of(instance)
+    return tuple(one.host for one in found.verdicts if one.possible and not found.stays)
 
 
 def _now(book: ledger.Ledger, v: int, h: int, numa: bool) -> Iterator[constraints.Refusal]:

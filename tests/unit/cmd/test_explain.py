@@ -42,12 +42,19 @@ def zones() -> clouds.Document:
 def explain(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Explain:
     """Explain an instance of a snapshot; exit code, stdout and stderr."""
 
-    def run(instance: str, *options: str, made: clouds.Document | None = None, conf: str = ""):
+    def run(
+        instance: str | None,
+        *options: str,
+        made: clouds.Document | None = None,
+        conf: str = "",
+    ):
         file, settings = tmp_path / "cloud.json", tmp_path / "rebalancer.conf"
         file.write_bytes(clouds.as_bytes(zones() if made is None else made))
         settings.write_text(conf)
         arguments = ["--config-file", str(settings), "explain", "--snapshot", str(file)]
-        code = main.main([*arguments, "--instance", instance, *options])
+        arguments += [] if instance is None else ["--instance", instance]
+        capsys.readouterr()
+        code = main.main([*arguments, *options])
         return (code, *capsys.readouterr())
 
     return run
@@ -124,6 +131,106 @@ def test_nowhere(explain: Explain) -> None:
         "capacity",
         "keep_zone, hypervisor",
     ]
+
+
+def test_conflict(explain: Explain) -> None:
+    """What is enough to leave no host, and the least to lift; how, where the operator may.
+
+    b is banned, c full, and nova-d in another zone and of another kind of hypervisor.
+    """
+    _, _, err = explain("web", "--ban-host", "b")
+    assert err.splitlines()[1:] == [
+        "enough to leave none of 3 other hosts: banned_hosts 1, capacity 1, hypervisor 1, and no "
+        "part of these does",
+        "least to lift: banned_hosts: then it could go to b",
+    ]
+    made = zones()
+    made["hosts"][3]["hypervisor_type"] = None
+    _, _, err = explain("web", "--ban-host", "b", made=made)
+    assert err.splitlines()[2] == (
+        "least to lift: keep_zone (--ignore-rule keep_zone, at your risk): then it could go to "
+        "nova-d"
+    )
+    _, _, err = explain("web", "--pin", "i-web=a", "--ignore-rule", "keep_zone", made=made)
+    assert err.splitlines()[1:] == [
+        "enough to leave none of 3 other hosts: allowed_hosts 3",
+        "least to lift: allowed_hosts: then it could go to b, nova-d",
+    ]
+    _, _, err = explain("stuck")
+    assert err.splitlines()[2:] == [
+        "enough to leave none of 3 other hosts: locked 3",
+        "least to lift: locked: then it could go to a, c",
+    ]
+    assert "enough" not in explain("web")[2]
+
+
+def held() -> clouds.Document:
+    """Host a is to be emptied: b has room for one of its instances, c is in another zone."""
+    return clouds.snapshot(
+        [
+            clouds.host("a", 16, az="east"),
+            clouds.host("b", 4, az="east"),
+            clouds.host("c", 8, az="west"),
+        ],
+        [
+            clouds.instance("i-free", "a", 4),
+            clouds.instance("i-zone", "a", 2),
+            clouds.instance("i-lock", "a", 2, locked=True),
+        ],
+    )
+
+
+def test_what_holds_a_goal(explain: Explain, tmp_path: pathlib.Path) -> None:
+    """A plan that cannot empty a host: each instance that holds it, why, and what to ignore.
+
+    After i-free has come to b, which it fills, i-zone is kept off b by room and off c by its zone.
+    """
+    made, file = held(), tmp_path / "plan.json"
+    snapshot = tmp_path / "cloud.json"
+    snapshot.write_bytes(clouds.as_bytes(made))
+    arguments = ["plan", "--snapshot", str(snapshot), "--drain", "a", "--output", str(file)]
+    arguments += ["--pin", "i-free=b", "--planner", "greedy"]
+    assert main.main(arguments) == 0
+    code, out, err = explain(None, "--plan", str(file), "-f", "json", made=made)
+    assert code == 3
+    kept = {row["instance"]: row for row in json.loads(out)}
+    assert kept == {
+        "i-zone": {
+            "instance": "i-zone",
+            "host": "a",
+            "conflict": "capacity, keep_zone",
+            "lift": "keep_zone",
+            "hosts_then": "c",
+        },
+        "i-lock": {
+            "instance": "i-lock",
+            "host": "a",
+            "conflict": "locked",
+            "lift": "keep_zone, locked",
+            "hosts_then": "c",
+        },
+    }
+    assert "2 instances hold the goal drain; it is not enough to ignore rules" in err
+    made["instances"].pop()
+    snapshot.write_bytes(clouds.as_bytes(made))
+    assert main.main(arguments) == 0
+    code, out, err = explain(None, "--plan", str(file), "-f", "json", made=made)
+    assert "1 instances hold the goal drain; all could go with --ignore-rule keep_zone" in err
+    made["instances"].pop()
+    snapshot.write_bytes(clouds.as_bytes(made))
+    assert main.main(arguments) == 0
+    assert explain(None, "--plan", str(file), "-f", "json", made=made)[:2] == (0, "[]\n")
+
+
+def test_what_holds_needs_a_plan(explain: Explain, tmp_path: pathlib.Path) -> None:
+    """Neither an instance nor a plan, or a plan whose goal counts no instances: a usage error."""
+    code, _, err = explain(None)
+    assert code == 2 and "name an --instance, or a --plan" in err
+    file, snapshot = tmp_path / "plan.json", tmp_path / "cloud.json"
+    snapshot.write_bytes(clouds.as_bytes(zones()))
+    main.main(["plan", "--snapshot", str(snapshot), "--output", str(file)])
+    code, _, err = explain(None, "--plan", str(file))
+    assert code == 2 and "its goal is fragmentation" in err
 
 
 def test_options(explain: Explain) -> None:

@@ -261,3 +261,45 @@ def test_not_found(name: str, text: str) -> None:
     """What is not there, not alone or elsewhere is a usage error that says so."""
     with pytest.raises(exceptions.UsageError, match=text):
         explanation.find(clouds.facts_of(NAMED), name)
+
+
+@hypothesis.settings(max_examples=50)
+@hypothesis.given(SMALL, st.data())
+def test_what_is_lifted_opens_hosts(made: clouds.Document, data: st.DataObject) -> None:
+    """With the least that may be lifted ignored the hosts named are possible, with less none is.
+
+    Devices are left out: where they may move, the NUMA cells that they are near are not known, and
+    not all of them may be moved at all.
+    """
+    snapshot = document.loads(clouds.as_bytes(made), "cloud.json")[0]
+    settings = drawn(made, data)
+    explainer = explanation.Explainer(snapshot, settings)
+    ignorable = set(constraints.IGNORABLE) - {"pci_devices", "special_ports", "nested_resources"}
+    for instance in snapshot.instances:
+        lifted, hosts = explainer.of(instance).least()
+        if lifted and ignorable.issuperset(lifted):
+            assert set(hosts) <= set(explanation.relieved(snapshot, settings, instance, lifted))
+            for rule in lifted:
+                fewer = set(lifted) - {rule}
+                assert not explanation.relieved(snapshot, settings, instance, fewer)
+        else:
+            assert bool(lifted) == bool(hosts)
+
+
+def test_what_must_not_be_ignored_relieves_nobody() -> None:
+    """Of two units of a device Nova may find no provider, and a status is no rule to ignore."""
+    gpu = {"id": "a-gpu", "name": "gpu", "parent": "a", "inventories": {"VGPU": {"total": 4}}}
+    hosts = [clouds.host(n, providers=[gpu | {"id": f"{n}-gpu", "parent": n}]) for n in "ab"]
+    two = clouds.instance("two", "a", nested={"a-gpu": {"VGPU": 2}})
+    one = clouds.instance("one", "a", 2, nested={"a-gpu": {"VGPU": 1}})
+    off = clouds.instance("off", "a", 1, status="SHUTOFF")
+    snapshot = clouds.facts_of(clouds.snapshot(hosts, [two, one, off]))
+    explainer = explanation.Explainer(snapshot, base.DEFAULTS)
+    for instance, rules, then in zip(
+        snapshot.instances,
+        [("nested_resources",), ("nested_resources",), ("status",)],
+        [(), ("b",), ()],
+        strict=True,
+    ):
+        assert explainer.of(instance).least() == (rules, ("b",))
+        assert explanation.relieved(snapshot, base.DEFAULTS, instance, rules) == then

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a plan does not reach its goal: who holds it, by which rules, and which of them to lift."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import typing
+from typing import Any
+
+from nova_rebalancer import exceptions
+
+if typing.TYPE_CHECKING:
+    from nova_rebalancer import controller
+    from nova_rebalancer.model import cloud
+    from nova_rebalancer.model import explanation
+
+COLUMNS = ("instance", "host", "conflict", "lift", "hosts_then")
+
+LONGEST_S = 10.0
+"""Seconds for each plan that is tried."""
+
+
+def held(
+    snapshot: "cloud.Snapshot", options: "controller.Options", plan: Mapping[str, Any], name: str
+) -> "list[explanation.Explanation]":
+    """Explain each instance that counts in the goal and that the plan leaves where it is.
+
+    Everything else is where the plan leads.
+
+    Raises
+    ------
+    UsageError
+        If the goal does not count single instances.
+    """
+    from nova_rebalancer import controller
+    from nova_rebalancer.model import alternatives
+    from nova_rebalancer.model import explanation
+    from nova_rebalancer.model import narrowed
+    from nova_rebalancer.model import scope
+    from nova_rebalancer.model.objectives import separable
+
+    part = scope.parse(options.scope).narrow(snapshot)
+    settings = options.settings(snapshot)
+    start = narrowed.build(part, settings)
+    goal = controller.goal_of(part, start, options)
+    if not isinstance(goal, separable.Separable) or goal.name not in ("drain", "repair"):
+        raise exceptions.UsageError(
+            f"{name}: its goal is {goal.name}; what holds a goal is told of drain and repair only, "
+            "of others with --instance"
+        )
+    moves = list(alternatives.moves(start, plan["migrations"]))
+    explainer = explanation.Explainer(part, settings, moves)
+    moved = {v for v, _, _ in moves}
+    return [
+        explainer.of(instance)
+        for v, instance in enumerate(part.instances)
+        if goal.formula.stay[v] > 0 and v not in moved
+    ]
+
+
+def row(found: "explanation.Explanation") -> tuple[str, ...]:
+    """Return the columns for one instance."""
+    lifted, hosts = found.least()
+    columns = (found.instance.id, found.host.service_host)
+    return *columns, ", ".join(found.conflict()), ", ".join(lifted), ", ".join(hosts)
+
+
+def relief(
+    snapshot: "cloud.Snapshot",
+    options: "controller.Options",
+    found: "Sequence[explanation.Explanation]",
+) -> tuple[str, ...] | None:
+    """Return rules that may be ignored, each of them needed, with which the goal is reached.
+
+    Whether it is, is tried by making plans; None if it is not with all of them ignored that
+    concern those who hold it.
+    """
+    from nova_rebalancer import controller
+    from nova_rebalancer.model import conflict
+    from nova_rebalancer.model import constraints
+    from nova_rebalancer.plan import base
+
+    barring = frozenset[str]().union(*(by for one in found for by in one.barred().values()))
+    rules = sorted(barring.intersection(constraints.IGNORABLE))
+    limit_s = min(options.time_limit_s or LONGEST_S, LONGEST_S)
+
+    def reached(ignored: frozenset[str]) -> bool:
+        every = tuple(sorted({*options.ignored_rules, *ignored}))
+        tried = dataclasses.replace(options, ignored_rules=every, time_limit_s=limit_s)
+        return controller.run(snapshot, "", tried, base.Watch()).after.value <= 0
+
+    if not rules or not reached(frozenset(rules)):
+        return None
+    return conflict.without_needless(rules, reached)
