@@ -58,4 +58,5 @@ def least(barred: Collection[Rules], easy: Collection[str] = ()) -> tuple[str, .
 
     if not barred:
         return ()
-    return tuple(sorted(min(barred, key=effort)))
+    fewest = min(barred, key=effort)
+    return tuple(sorted(fewest))
