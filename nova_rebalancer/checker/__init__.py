@@ -98,8 +98,9 @@ rules but for ``too_many`` and ``objective``, and for these:
     without ``allow_stop``.
 ``makespan``
     A migration takes no time, or in a case not one second, which its wave counts; more migrations
-    than the limits of the path allow leave one host, or arrive on one, at a time; ``makespan_s``
-    is not the last end; ``makespan_bound_s`` is above it or above what the file has proved.
+    than the limits of the path allow leave one host, arrive on one, go over one link or run at all
+    at a time; ``makespan_s`` is not the last end; ``makespan_bound_s`` is above it or above what
+    the file has proved.
 ``cost``
     ``cost`` is not the sum over the migrations, or is called optimal and the file knows less.
 ``target``

@@ -136,6 +136,13 @@ def _check_sane(
             if amount:
                 load[host.rows[resource]] += amount
                 arriving.add(host.rows[resource])
+    for name, others in cloud.conflicts.items():
+        if name in target and target[name].host != cloud.placement[name].host:
+            for other in sorted(others & target.keys()):
+                if target[other].host == target[name].host:
+                    raise documents.Malformed(
+                        [], f'the target is not sane: "{name}" and "{other}" are in conflict'
+                    )
     for limit in sorted(arriving, key=str):
         if load[limit] > facts.capacity(cloud, limit):
             raise documents.Malformed(

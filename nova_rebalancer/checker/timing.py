@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clock of a path: how long migrations take, and how many run at a time from and to a host."""
+"""The clock of a path: how long migrations take, and how many run at a time."""
 
 from collections.abc import Mapping
 import heapq
@@ -7,6 +7,7 @@ from typing import Any
 
 from nova_rebalancer.checker import broken
 from nova_rebalancer.checker import documents
+from nova_rebalancer.checker import links
 from nova_rebalancer.checker import question
 from nova_rebalancer.checker import rules
 
@@ -27,8 +28,18 @@ def check(asked: question.Question, answer: documents.Document) -> None:
         if took <= 0:
             raise _broken(one, f"it takes {took:g} s")
     given = answer.get("options", {}) if asked.move_s is None else {}
-    _slots(migrations, "source", int(given.get("host_outgoing", 1)), "leave")
-    _slots(migrations, "dest", int(given.get("host_incoming", 1)), "arrive on")
+    outgoing, incoming = (int(given.get(f"host_{way}", 1)) for way in ("outgoing", "incoming"))
+    for key, most, what in (("source", outgoing, "leave"), ("dest", incoming, "arrive on")):
+        by_host: dict[str, list[documents.Document]] = {}
+        for one in migrations:
+            by_host.setdefault(one[key], []).append(one)
+        for host, users in by_host.items():
+            _slots(users, most, f'{what} host "{host}"')
+    if given.get("total") is not None:
+        _slots(migrations, int(given["total"]), "run in the cloud")
+    for link in links.read(asked.cloud, given):
+        users = [one for one in migrations if link.carries(one["source"], one["dest"])]
+        _slots(users, link.most, f"go over {link.name}")
     last = max((one["end_s"] for one in migrations), default=0.0)
     if abs(answer["makespan_s"] - last) > rules.CLOCK_TOLERANCE_S:
         raise broken.Broken(
@@ -48,17 +59,14 @@ def _bound(known: Mapping[str, Any], answer: documents.Document) -> None:
             )
 
 
-def _slots(migrations: list[documents.Document], end: str, most: int, what: str) -> None:
-    """Raise Broken if more than ``most`` migrations of a host run at a time."""
-    running: dict[str, list[float]] = {}
-    for one in sorted(migrations, key=lambda one: float(one["start_s"])):
-        ends = running.setdefault(one[end], [])
+def _slots(users: list[documents.Document], most: int, what: str) -> None:
+    """Raise Broken if more than ``most`` of these migrations run at a time."""
+    ends: list[float] = []
+    for one in sorted(users, key=lambda one: float(one["start_s"])):
         while ends and ends[0] <= one["start_s"] + rules.CLOCK_TOLERANCE_S:
             heapq.heappop(ends)
         if len(ends) >= most:
-            raise _broken(
-                one, f'{len(ends) + 1} migrations {what} host "{one[end]}" at a time, not {most}'
-            )
+            raise _broken(one, f"{len(ends) + 1} migrations {what} at a time, not {most}")
         heapq.heappush(ends, one["end_s"])
 
 

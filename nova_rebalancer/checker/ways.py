@@ -34,11 +34,16 @@ class Ways:
         self._movable: dict[str, bool] = {}
 
     def movable(self, name: str) -> bool:
-        """Whether an instance may be migrated at all."""
+        """Whether an instance may be migrated at all.
+
+        Members of an affinity group are not: one that moves alone splits it.
+        """
         if name not in self._movable:
             instance = self.cloud.instances[name]
+            together = any(len(self.cloud.groups[group]) > 1 for group in instance.together)
             self._movable[name] = (
-                any(
+                not together
+                and any(
                     migratable.refusal(self.cloud, self._given, instance, method) is None
                     for method in migratable.METHODS
                 )
@@ -65,13 +70,6 @@ class Ways:
         home, there = cloud.hosts[cloud.placement[name].host], cloud.hosts[dest]
         if instance.guests is not None and len(there.cells) < len(instance.guests):
             return False
-        for group in instance.together:
-            # A member goes only where another is and stays.
-            others = cloud.groups[group] - {name}
-            if others and not any(
-                cloud.placement[one].host == dest for one in others if one in cloud.placement
-            ):
-                return False
         given = case.Case(cloud, self._given, instance, home, there)
         return placing.refused(given) is None
 

@@ -3,6 +3,7 @@
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 import time
 import typing
 from typing import Any
@@ -17,7 +18,9 @@ from nova_rebalancer.cmd import words
 
 if typing.TYPE_CHECKING:
     from nova_rebalancer.cmd import progress
+    from nova_rebalancer.collect import aim
     from nova_rebalancer.collect import cases
+    from nova_rebalancer.model import path
     from nova_rebalancer.path import base
 
 COLUMNS = (
@@ -64,6 +67,9 @@ OPTIONS = (
     "prefer",
 )
 """Options of plans that shape paths too."""
+
+ANY_CELLS = (("endpoint", None), ("relaxation", "initial"))
+"""Kinds of proofs, and their sides, that hold whichever NUMA cells instances are to come to."""
 
 OF_SNAPSHOTS = (
     "target",
@@ -241,6 +247,8 @@ class Path(outcome.Lister):
             found, runtime_s = _timed(
                 question.start, question.host_of, question.cells_of, cost, limits
             )
+        if question.chosen:
+            found = modest(found, question, cost)
         guests = [one.numa for one in question.snapshot.instances]
         return {
             **path_document.document(str(uuid.uuid4()), question.start, found, runtime_s, guests),
@@ -252,6 +260,23 @@ class Path(outcome.Lister):
             "stops": list(question.stops),
             "starts": [{"instance": name, "host": host} for name, host in question.starts],
         }
+
+
+def modest(
+    found: "path.MigrationPath", question: "aim.Aim", cost: "base.Cost"
+) -> "path.MigrationPath":
+    """Take back what is proved for the NUMA cells that were chosen, and for no others.
+
+    A path is one to the target, whichever cells it leads to.
+    """
+    start, certificate = question.start, found.certificate or {}
+    least = sum(cost.cost(start, int(v)) for v in (question.host_of != start.host_of).nonzero()[0])
+    if found.reachable is True:
+        return dataclasses.replace(found, optimal=found.optimal and found.cost <= least)
+    # Who never moves, and is not on the right host, is on no cells of it either.
+    if (certificate.get("kind"), certificate.get("side")) in ANY_CELLS:
+        return found
+    return dataclasses.replace(found, reachable=None, optimal=False, certificate=None)
 
 
 def _refuse_mixtures(given: argparse.Namespace) -> None:

@@ -42,6 +42,8 @@ class Aim:
         Its arrays.
     host_of, cells_of
         The target, (V,) and (V, G).
+    chosen
+        Whether some of ``cells_of`` were chosen here, because the target leaves them open.
     stops
         Ids of instances that leave.
     starts
@@ -52,6 +54,7 @@ class Aim:
     start: state.PlacementState
     host_of: arrays.Ints
     cells_of: arrays.Ints
+    chosen: bool
     stops: tuple[str, ...]
     starts: tuple[tuple[str, str], ...]
 
@@ -119,7 +122,7 @@ def _aim(document: Any, snapshot: cloud.Snapshot, settings: base.Settings, allow
         cells_of[v] = state.NOWHERE
         if cells is not None:
             cells_of[v, : len(cells)] = cells
-        elif start.guests_of[v] and start.topologies is None:
+        elif start.guests_of[v] and start.topologies is None and _may(start, v, h):
             open_ones.setdefault(h, []).append(v)
     for h, ones in open_ones.items():
         _choose_cells(start, host_of, cells_of, h, ones)
@@ -135,6 +138,7 @@ def _aim(document: Any, snapshot: cloud.Snapshot, settings: base.Settings, allow
         start,
         state.frozen(host_of),
         state.frozen(cells_of),
+        bool(open_ones),
         tuple(sorted(stops)),
         tuple((name, services[one.host]) for name, one in new.items()),
     )
@@ -237,6 +241,11 @@ def _cells(wish: _Wish, start: state.PlacementState, v: int, h: int) -> tuple[in
             "a change of cells on one host is not a migration"
         )
     return cells
+
+
+def _may(start: state.PlacementState, v: int, h: int) -> bool:
+    """Whether the rules let it be there at all; if not, that is the path-finder's to say."""
+    return bool(start.movable[v] and start.allowed[start.eligibility_of[v], h])
 
 
 def _choose_cells(

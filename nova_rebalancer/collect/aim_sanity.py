@@ -104,7 +104,8 @@ def _refuse_full_cells(end: state.PlacementState, arriving: list[int]) -> None:
     free = end.numa_free()
     for v in arriving:
         h = int(end.host_of[v])
-        for n in end.cells_of[v, : end.guests_of[v]].tolist():
+        # Where a rule keeps it off the host, it has no cells there.
+        for n in end.cells_of[v][end.cells_of[v] != state.NOWHERE].tolist():
             for r in np.nonzero(free[h, n] < 0)[0].tolist():
                 most = int(end.cell_capacity[h, n, r])
                 raise InsaneTargetError(

@@ -5,7 +5,6 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import settings
-from hypothesis import strategies as st
 import pytest
 
 from nova_rebalancer.checker import cases as case_files
@@ -104,71 +103,8 @@ def test_more_than_can_be_gone_through(monkeypatch):
     assert "more than 1 placements" in found.detail
 
 
-@st.composite
-def small_cases(draw: st.DrawFn) -> Document:
-    """Draw a tight case of 1 or 2 resources, some VMs with allowed hosts, and a group."""
-    count = draw(st.integers(1, 2))
-    hosts = [cases.host(name, *[draw(st.integers(4, 9)) for _ in range(count)]) for name in "abc"]
-    vms, free = [], {key: [list(h["capacity"]) for h in hosts] for key in ("initial", "final")}
-    group = draw(st.sets(st.sampled_from("uvwxy"), max_size=2))
-    taken: dict[str, set[int]] = {"initial": set(), "final": set()}
-    for name in "uvwxy":
-        demand = [draw(st.integers(0, 5)) for _ in range(count)]
-        places = []
-        for key, left in free.items():
-            fits = [
-                h
-                for h in range(3)
-                if all(f >= d for f, d in zip(left[h], demand, strict=True))
-                and not (name in group and h in taken[key])
-            ]
-            if not fits:
-                break
-            places.append((key, draw(st.sampled_from(fits))))
-        if len(places) < 2:
-            continue
-        for key, h in places:
-            free[key][h] = [f - d for f, d in zip(free[key][h], demand, strict=True)]
-            if name in group:
-                taken[key].add(h)
-        here, there = ("abc"[h] for _, h in places)
-        more = {}
-        if draw(st.booleans()):
-            more["allowed_hosts"] = sorted({here, there, draw(st.sampled_from("abc"))})
-        vms.append((cases.vm(name, *demand, **more), here, there))
-    there_are = {one["name"] for one, _, _ in vms}
-    groups = [sorted(group & there_are)] if group & there_are else []
-    return cases.case("drawn", hosts, vms, anti_affinity=groups)
-
-
-def reached(case: Document, first: tuple[str, ...]) -> set[tuple[str, ...]]:
-    """Return all placements that sane moves lead to from ``first``, by trying every move."""
-    capacity = {host["name"]: host["capacity"] for host in case["hosts"]}
-
-    def sane(placed: tuple[str, ...]) -> bool:
-        for name, most in capacity.items():
-            on = [vm for vm, host in zip(case["vms"], placed, strict=True) if host == name]
-            if any(sum(vm["demand"][r] for vm in on) > most[r] for r in range(len(most))):
-                return False
-            names = {vm["name"] for vm in on}
-            if any(len(names & set(group)) > 1 for group in case["anti_affinity"]):
-                return False
-        return True
-
-    seen, new = {first}, [first]
-    while new:
-        placed = new.pop()
-        for k, vm in enumerate(case["vms"]):
-            for host in vm.get("allowed_hosts", capacity):
-                after = (*placed[:k], host, *placed[k + 1 :])
-                if after not in seen and sane(after):
-                    seen.add(after)
-                    new.append(after)
-    return seen
-
-
 @settings(max_examples=40, deadline=None)
-@given(small_cases())
+@given(cases.small())
 def test_flooding_finds_every_placement(case):
     """From both ends the flood finds as many placements as trying every move does, and no fewer."""
     (asked,) = case_files.read(cases.as_bytes(cases.document(case)), "case")
@@ -177,7 +113,7 @@ def test_flooding_finds_every_placement(case):
     movable = [name for name in asked.cloud.instances if allowed.movable(name)]
     spread = flood.Flood(allowed, movable)
     ends = [tuple(case[key][vm["name"]] for vm in case["vms"]) for key in ("initial", "final")]
-    start, goal = (reached(case, end) for end in ends)
+    start, goal = (cases.reached(case, end) for end in ends)
     fixed_differ = any(
         case["initial"][name] != case["final"][name]
         for name in asked.cloud.instances

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from nova_rebalancer.cmd import main
+from nova_rebalancer.cmd import path
 from nova_rebalancer.cmd import words
+from nova_rebalancer.collect import aim
+from nova_rebalancer.model import path as model_path
+from nova_rebalancer.model.constraints import base
+from nova_rebalancer.path import memory
 from nova_rebalancer.report import page
 from tests import cases
 from tests import clouds
@@ -306,3 +311,122 @@ def test_proofs_in_words(certificate, text):
     """Each kind of proof is one plain sentence."""
     answer = {"reachable": False, "certificate": certificate, "runtime_s": 0.25}
     assert words.summary(answer) == f"not reachable, proven: {text}; took 0.2 s"
+
+
+def asked(tmp_path, made: clouds.Document, target: Any) -> tuple[str, ...]:
+    """Return the options for a target on a snapshot document."""
+    (tmp_path / "cloud.json").write_bytes(clouds.as_bytes(made))
+    (tmp_path / "target.json").write_text(json.dumps(target))
+    return ("--snapshot", str(tmp_path / "cloud.json"), "--target", str(tmp_path / "target.json"))
+
+
+def test_affinity(capsys, tmp_path):
+    """Members of an affinity group do not move; that is a proof, as it is a rule of plans."""
+    made = clouds.anti_affinity_triple()
+    made["server_groups"][0]["policy"] = "affinity"
+    options = asked(tmp_path, made, {"i": "b"})
+    found = printed(capsys, *options, "--output", tmp_path / "path.json")
+    assert found["certificate"]["kind"] == "endpoint"
+    assert run(capsys, "check", *options, "--path", tmp_path / "path.json")[0] == 0
+
+
+def celled() -> clouds.Document:
+    """On a and b two NUMA instances of 4 of 8 cores each, so that all cells are full."""
+    hosts = [clouds.numa_host("a"), clouds.numa_host("b")]
+    places = [("i", "a", 0), ("j", "a", 1), ("k", "b", 0), ("m", "b", 1)]
+    return clouds.snapshot(
+        hosts, [clouds.numa_instance(name, on, {cell: 4}) for name, on, cell in places]
+    )
+
+
+def test_cells_that_the_target_leaves_open(capsys, tmp_path):
+    """A proof holds for any cells, and a path leads to some; check asks for no others."""
+    options = asked(tmp_path, celled(), {"i": "b", "k": "a"})
+    found = printed(capsys, *options, "--output", tmp_path / "path.json")
+    assert (found["reachable"], found["certificate"]["kind"]) == (False, "relaxation")
+    assert run(capsys, "check", *options, "--path", tmp_path / "path.json")[0] == 0
+    options = asked(tmp_path, clouds.numa_doubles(), {"even": {"host": "b", "numa": [1, 0]}})
+    found = printed(capsys, *options, "--output", tmp_path / "path.json")
+    assert (found["reachable"], found["optimal"]) == (True, True)
+    assert found["migrations"][0]["dest_numa"] == [1, 0]
+    assert run(capsys, "check", *options, "--path", tmp_path / "path.json")[0] == 0
+    found["migrations"][0]["dest_numa"] = [0, 1]
+    (tmp_path / "path.json").write_text(json.dumps(found))
+    code, out, _ = run(capsys, "check", *options, "--path", tmp_path / "path.json")
+    assert (code, out.partition(":")[0]) == (1, "target")
+
+
+@pytest.mark.parametrize(
+    ("certificate", "kept"),
+    [
+        ({"kind": "endpoint", "instance": "i", "host": "b", "reason": "locked"}, True),
+        ({"kind": "relaxation", "side": "initial", "stuck": ["i"]}, True),
+        ({"kind": "relaxation", "side": "final", "stuck": ["i"]}, False),
+        ({"kind": "component", "side": "initial", "hosts": ["a", "b"], "placements": 1}, False),
+    ],
+)
+def test_what_is_proved_for_chosen_cells_only(tmp_path, certificate, kept):
+    """Where the command chose the cells, a proof about these is no proof about the target."""
+    file = tmp_path / "target.json"
+    file.write_text(json.dumps({"i": "b", "k": "a"}))
+    question = aim.load(str(file), clouds.facts_of(celled()), base.DEFAULTS)
+    assert question.chosen
+    found = model_path.MigrationPath((), {}, False, optimal=True, certificate=certificate)
+    modest = path.modest(found, question, memory.Memory())
+    assert (modest.reachable, modest.optimal) == ((False, True) if kept else (None, False))
+    assert modest.certificate == (certificate if kept else None)
+    found = model_path.MigrationPath((), {}, True, cost=3 * 1024.0, optimal=True)
+    assert not path.modest(found, question, memory.Memory()).optimal
+    found = model_path.MigrationPath((), {}, True, cost=2 * 1024.0, optimal=True)
+    assert path.modest(found, question, memory.Memory()).optimal
+
+
+@pytest.mark.parametrize(
+    ("options", "spoilt", "text"),
+    [
+        (["--concurrent", "1"], {"total": 1}, "run in the cloud"),
+        (["--link", "uplink=1"], {"links": ["uplink=1"]}, "go over uplink r1"),
+        (["--link", "uplink:r1=1"], {"links": ["uplink=2", "uplink:r1=1"]}, "at a time, not 1"),
+        (["--link", "network=1"], {"links": ["network=1"]}, "go over network n"),
+        (["--link", "network:g=1"], {"links": ["network:g=500MiB/s"]}, "go over network g"),
+        (["--link", "network=told"], {"links": ["network=told"]}, "go over network n"),
+    ],
+)
+def test_limits(capsys, tmp_path, options, spoilt, text):
+    """Migrations share what the limits say; check knows from the path's options.
+
+    i goes from a to c and j from b to d; a and b are in rack r1, all on network n of 600 MiB/s.
+    """
+    told = {
+        key: {"provenance": "operator", "value": value}
+        for key, value in (("migration_link", "n"), ("migration_mibps", "600"))
+    }
+    hosts = [
+        clouds.host(
+            name, rack={"provenance": "operator", "value": "r1" if name in "ab" else "r2"}, **told
+        )
+        for name in "abcd"
+    ]
+    made = clouds.snapshot(hosts, [clouds.instance("i", "a"), clouds.instance("j", "b")])
+    made["aggregates"] = [{"name": "g", "hosts": ["a", "b"]}]
+    question = asked(tmp_path, made, {"i": "c", "j": "d"})
+    free = printed(capsys, *question)
+    assert [one["start_s"] for one in free["migrations"]] == [0.0, 0.0]
+    found = printed(capsys, *question, *options, "--output", tmp_path / "path.json")
+    assert found["migrations"][1]["start_s"] >= found["migrations"][0]["end_s"]
+    assert run(capsys, "check", *question, "--path", tmp_path / "path.json")[0] == 0
+    free["options"].update(spoilt)
+    (tmp_path / "path.json").write_text(json.dumps(free))
+    code, out, _ = run(capsys, "check", *question, "--path", tmp_path / "path.json")
+    assert (code, out.partition(":")[0]) == (1, "makespan")
+    assert text in out
+
+
+@pytest.mark.parametrize("link", ["uplink", "wire=1", "uplink=0", "network=x", "uplink=-1MiB/s"])
+def test_links_that_are_none(capsys, swapped, tmp_path, link):
+    """A limit that means nothing is of kind format."""
+    found = printed(capsys, *swapped)
+    found["options"]["links"] = [link]
+    (tmp_path / "path.json").write_text(json.dumps(found))
+    code, out, _ = run(capsys, "check", *swapped, "--path", tmp_path / "path.json")
+    assert (code, out.partition(":")[0]) == (1, "format")
