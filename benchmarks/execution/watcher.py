@@ -270,7 +270,7 @@ def _fill(cloud: settings.Settings, upgrade: Sequence[str | os.PathLike[str]]) -
         password=cloud.password,
     )
     with connection, connection.cursor() as cursor:
-        cursor.execute("CREATE DATABASE IF NOT EXISTS watcher CHARACTER SET utf8mb3")
+        cursor.execute(configs.make_database("watcher"))
     log = cloud.logs / "watcher-database.log"
     with log.open("ab") as output:
         done = subprocess.run(

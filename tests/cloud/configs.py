@@ -33,6 +33,11 @@ def database(cloud: settings.Settings, name: str) -> str:
     return f"mysql+pymysql://cloud:{cloud.password}@{address}/{name}?charset=utf8"
 
 
+def make_database(name: str) -> str:
+    """The statement that makes a database unless it is there."""
+    return f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb3"
+
+
 def cell_database(cell: str) -> str:
     """The name of a cell's database."""
     return "nova" if cell == "cell1" else f"nova_{cell}"
@@ -221,9 +226,7 @@ def _mariadb(cloud: settings.Settings) -> None:
         f"GRANT ALL ON *.* TO cloud@'{address}';",
     ]
     databases = [*DATABASES, *map(cell_database, cloud.cells)]
-    statements += [
-        f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb3;" for name in databases
-    ]
+    statements += [f"{make_database(name)};" for name in databases]
     for cell in cloud.cells:
         statements += [
             f"CREATE USER IF NOT EXISTS {cell}@localhost IDENTIFIED BY '{password}';",
