@@ -217,6 +217,7 @@ def credentials(case: Case) -> Iterator[Finding]:
     """Check that the cloud lets us in, and as whom."""
     try:
         case.ask.identity()
+        roles = case.ask.account().roles
     except exceptions.CloudError as error:
         yield Finding(
             "credentials",
@@ -226,7 +227,6 @@ def credentials(case: Case) -> Iterator[Finding]:
             "openstack --os-cloud NAME token issue shows whether it is the account",
         )
         return
-    roles = case.ask.cloud.roles()
     text = f"accepted; roles: {', '.join(roles) or 'the token tells none'}"
     if "admin" in roles:
         yield Finding("credentials", OK, text)
@@ -282,7 +282,7 @@ def lists(case: Case) -> Iterator[Finding]:
     strangers = {
         one.subject for one in consistency.against_nova(now) if one.kind == consistency.NOBODY
     }
-    own = case.ask.cloud.session.get_project_id()
+    own = case.ask.account().project
     if not projects - {own} and len(strangers) > len(now.servers):
         yield Finding(
             "lists",

@@ -294,7 +294,7 @@ class PartReader(reader.Reader):
             if one["addresses"] and one["host"] in self._hosts
         )
         asked = [networked[i : i + AT_ONCE] for i in range(0, len(networked), AT_ONCE)]
-        own = self._ask.cloud.project()
+        own = self._ask.account().project
         # Everybody sees the ports of the own project.
         others = {name for name in networked if now.servers[name]["project"] != own}
         try:

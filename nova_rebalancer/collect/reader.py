@@ -156,7 +156,7 @@ class Reader:
         def flavors() -> None:
             try:
                 now.flavors = ask.flavors()
-                if "admin" not in self._ask.cloud.roles():
+                if "admin" not in self._ask.account().roles:
                     why = "Nova shows private flavors to administrators only"
                     now.lacks.append(reading.Lack("private flavors", why, []))
             except client.Refused as error:
@@ -401,7 +401,7 @@ class Reader:
         networked = {name for name, server in now.servers.items() if server["addresses"]}
         if not networked:
             return {}
-        own = self._ask.cloud.project()
+        own = self._ask.account().project
         # Everybody sees the ports of the own project.
         others = {name for name in networked if now.servers[name]["project"] != own}
         try:
@@ -450,10 +450,10 @@ class Reader:
         without a sign (nova ``compute/server_groups.py``, ``index``), and servers without the
         hint of their group (``objects/request_spec.py``, ``_from_db_object``).
         """
-        own = self._ask.cloud.project()
+        own = self._ask.account().project
         others = any(server["project"] != own for server in now.servers.values())
         seen = any(group.get("project_id") != own for group in now.groups)
-        if others and not seen and "admin" not in self._ask.cloud.roles():
+        if others and not seen and "admin" not in self._ask.account().roles:
             now.lacks.append(
                 reading.Lack(
                     "server groups",

@@ -44,6 +44,9 @@ API = "api"
 ABORT_AGAIN_S = 60.0
 """An abort that Nova accepted may be lost on its way to the compute: then it is asked for again."""
 
+GIVE_UP_FIRST_S = 60.0
+"""For so long after its request, the abort of what has to stay comes before all new requests."""
+
 RESTART = "restart"
 """Why nobody knows of a request: the program ended while it was asked."""
 
@@ -236,7 +239,7 @@ class Executor:
                     self._break_circuit()
                 if self._stopped is not None:
                     self._give_up()
-                else:
+                elif not self._has_to_give_up():
                     self._start()
                 if self._still() and not self._plan_again():
                     return self._end()
@@ -500,6 +503,21 @@ class Executor:
                 code = entry.code if entry.state == states.UNKNOWN else verdict.STOPPED
                 text = self._stopped if entry.state == states.RUNNING else entry.text
                 self._abort_once(self._note(entry, aborting=True, code=code, text=text), record)
+
+    def _has_to_give_up(self) -> bool:
+        """Whether an instance that has to stay is on its way, and Nova does not give it up yet.
+
+        Nova refuses that until the source has the migration, and then there is only the time of
+        copying; the looks before new requests may take longer.
+        """
+        now = self._cloud.now()
+        return any(
+            one.aborting
+            and one.code == "kept"
+            and one.id not in self._aborted
+            and now - (one.requested_at or now) <= GIVE_UP_FIRST_S
+            for one in self._flying()
+        )
 
     def _abort_once(self, entry: records.Entry, record: base.Record) -> None:
         """Ask Nova to give a migration up, as often as it takes to be heard."""

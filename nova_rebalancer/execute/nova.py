@@ -65,8 +65,7 @@ class NovaCloud:
     def __init__(
         self, ask: client.Client, look: Look, request_timeout_s: float, woken: threading.Event
     ) -> None:
-        ask.identity()
-        self.user = str(ask.cloud.session.get_user_id())
+        self.user = ask.account().user
         self.request_timeout_s = request_timeout_s
         self._ask = ask
         self._quick = client.Client(

@@ -113,6 +113,16 @@ class Client:
         """
         return self._patiently("login", self._log_in)
 
+    def account(self) -> connection.Account:
+        """Return who we are to the cloud.
+
+        Raises
+        ------
+        CloudError
+            If it cannot log in.
+        """
+        return self._patiently("login", lambda: self._of_keystone(self.cloud.account))
+
     def newest(self, service: str) -> Version:
         """Return the newest microversion of a service.
 
@@ -263,17 +273,20 @@ class Client:
             ) from None
 
     def _log_in(self) -> str:
+        account = self._of_keystone(self.cloud.account)
+        endpoint = self._of_keystone(self.cloud.adapters["compute"].get_endpoint)
+        where = f"{self.cloud.auth_url} {self.cloud.region} {endpoint}"
+        return f"{where} {account.user} {account.project}"
+
+    def _of_keystone(self, ask: Callable[[], R]) -> R:
+        """Ask for what a token tells; without one Keystone is found and asked: two requests."""
         self._check_deadline()
-        session = self.cloud.session
         try:
-            # Discovery of Keystone and the token: two requests.
-            account = f"{session.get_user_id()} {session.get_project_id()}"
-            endpoint = self.cloud.adapters["compute"].get_endpoint()
+            return ask()
         except (ksa.ConnectFailure, ksa.DiscoveryFailure, ksa.HttpServerError) as error:
             raise _Again(f"no Keystone answers at {self.cloud.auth_url} ({_line(error)})") from None
         except (ksa.ClientException, requests.RequestException) as error:
             raise connection.refused(self.cloud, error) from None
-        return f"{self.cloud.auth_url} {self.cloud.region} {endpoint} {account}"
 
     def _discover(self, service: str) -> Version:
         self._check_deadline()

@@ -26,6 +26,15 @@ MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
+class Account:
+    """Whom a token is for: ids, and the names of the roles, none when it does not tell."""
+
+    user: str
+    project: str | None
+    roles: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Connection:
     """A logged-in view on one region of a cloud."""
 
@@ -37,16 +46,19 @@ class Connection:
     adapters: dict[str, adapter.Adapter]
     """By service type, those of SERVICES."""
 
-    def project(self) -> str | None:
-        """Return the id of the project the account works in."""
-        return self.session.get_project_id()
+    def account(self) -> Account:
+        """Return whom the token is for; asks Keystone when there is none, or it has ended.
 
-    def roles(self) -> list[str]:
-        """Names of the roles the token gives; none when it does not tell."""
-        plugin = self.session.auth
-        if not isinstance(plugin, identity_base.BaseIdentityPlugin):
-            return []
-        return sorted(plugin.get_access(self.session).role_names or ())
+        Raises
+        ------
+        ClientException
+            Of keystoneauth, if Keystone does not answer; ``client.Client`` has patience.
+        """
+        session = self.session
+        roles: tuple[str, ...] = ()
+        if isinstance(session.auth, identity_base.BaseIdentityPlugin):
+            roles = tuple(sorted(session.auth.get_access(session).role_names or ()))
+        return Account(str(session.get_user_id()), session.get_project_id(), roles)
 
 
 def connect(name: str | None, timeout_s: float, conf: Any = None) -> Connection:

@@ -1100,17 +1100,8 @@ def _without_hint(server: Json, groups: set[str]) -> Json:
 class DirectCloud:
     """Stands where a client's connection does."""
 
-    world: World
     name: str = "direct"
     region: str | None = None
-
-    def roles(self) -> list[str]:
-        """The roles of the account."""
-        return self.world.roles
-
-    def project(self) -> str:
-        """The project of the account."""
-        return PROJECT
 
 
 class Direct(client.Client):
@@ -1120,7 +1111,7 @@ class Direct(client.Client):
     """
 
     def __init__(self, world: World, edit: Callable[[str, Any], Any] | None = None) -> None:
-        self.cloud = DirectCloud(world)  # type: ignore[assignment]
+        self.cloud = DirectCloud()  # type: ignore[assignment]
         self.requests = 0
         self.skew_s = 0.0
         self._api = Api(world)
@@ -1129,6 +1120,10 @@ class Direct(client.Client):
     def identity(self) -> str:
         """Name the cloud."""
         return "direct"
+
+    def account(self) -> connection.Account:
+        """Name the account."""
+        return connection.Account("user", PROJECT, tuple(self._api.world.roles))
 
     def newest(self, service: str) -> client.Version:
         """Return the newest microversion."""

@@ -426,6 +426,45 @@ def test_locked_meanwhile():
     assert (found.state, found.code, found.attempts) == (states.SKIPPED, "locked", 0)
 
 
+class Slow(Trouble):
+    """A slow cloud, in which an instance is locked while its migration is asked for.
+
+    Each look before a request takes a while, and Nova refuses to give up what it has not begun.
+    """
+
+    LOOK_S, BEGINS_S = 60.0, 20.0
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name, self._from = name, 0.0
+
+    def look(self, instance: str, hosts: Sequence[str]) -> cloud.Snapshot:
+        super().wait(self.LOOK_S)
+        return super().look(instance, hosts)
+
+    def live_migrate(self, instance: str, dest: str) -> str:
+        request = super().live_migrate(instance, dest)
+        if instance == self._name:
+            before = self.sim._instances[instance]
+            self.sim._instances[instance] = dataclasses.replace(before, locked=True)
+            self._from = self.now() + self.BEGINS_S
+        return request
+
+    def abort(self, instance: str, record: int) -> None:
+        if self.now() < self._from:
+            raise base.RefusedError(400, "accepted: cannot be aborted in this state")
+        super().abort(instance, record)
+
+
+def test_locked_while_asked():
+    """A lock that comes with the request is honoured before anything else is asked for."""
+    one = first()
+    scene = Scene(Slow(one["instance"]), dataclasses.replace(QUICK, poll_s=1.0))
+    scene.carry_out()
+    found = scene.entries()[one["id"]]
+    assert (found.state, found.code) == (states.ABORTED, "kept")
+
+
 class Busy(Trouble):
     """A cloud in which Nova is busy with one instance, for so many seconds."""
 

@@ -169,6 +169,19 @@ def test_keystone_stumbles(server, hasty, what):
     assert ask.newest("compute") == (2, 100) if what == "newest" else ask.identity()
 
 
+def test_account_while_keystone_is_away(server, hasty):
+    """Whose token it was is asked for with patience when the token has ended meanwhile."""
+    ask = server.client(attempts=3)
+    before = ask.account()
+    ask.cloud.session.invalidate()
+    server.on("POST .*/tokens", times=2, status=503)
+    assert ask.account() == before
+    ask.cloud.session.invalidate()
+    server.on("POST .*/tokens", times=99, status=503)
+    with pytest.raises(exceptions.CloudError, match=r"here: .*no Keystone answers"):
+        ask.account()
+
+
 def test_discovery_stumbles(server, hasty):
     """A service that fails when it is asked for its versions is asked again."""
     server.on("GET /compute/v2.1/?$", times=2, status=503)

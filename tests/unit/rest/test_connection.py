@@ -40,7 +40,7 @@ def test_by_name(server):
     found = connection.connect("here", 5.0)
     assert (found.name, found.region) == ("here", "RegionOne")
     assert asked(found)
-    assert found.roles() == ["admin", "member"]
+    assert found.account().roles == ("admin", "member")
 
 
 def test_nothing_is_asked_yet(server):
