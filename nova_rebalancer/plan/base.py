@@ -41,6 +41,23 @@ class Budget:
         return self.left_s() <= LAST_S
 
 
+class Pace:
+    """What part of a processor this process gets, since this was made."""
+
+    LEAST_S = 0.2
+    """What is measured over less than that says nothing."""
+
+    def __init__(self) -> None:
+        self._wall_s, self._cpu_s = time.monotonic(), time.process_time()
+
+    def share(self) -> float:
+        """Return the part, in [0, 1]; 1 where it is not known."""
+        wall_s = time.monotonic() - self._wall_s
+        if wall_s < self.LEAST_S:
+            return 1.0
+        return min(1.0, (time.process_time() - self._cpu_s) / wall_s)
+
+
 class Watch:
     """Hears how the work goes and can end it; this one hears nothing.
 

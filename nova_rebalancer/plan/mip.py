@@ -28,6 +28,7 @@ from nova_rebalancer.plan import greedy
 from nova_rebalancer.plan import kinds
 from nova_rebalancer.plan import naming
 from nova_rebalancer.plan import patterns
+from nova_rebalancer.plan import rounding
 from nova_rebalancer.plan import search
 from nova_rebalancer.plan import solver
 
@@ -82,10 +83,11 @@ def _fragments(
     start: state.PlacementState, goal: fragmentation.Fragmentation, meter: solver.Meter
 ) -> tuple[target.Target, float]:
     """Return the best target for the fragment rate, and its bound."""
+    pace = base.Pace()
     first = greedy.plan(start, goal, meter.budget, meter.seed, meter.watch)
     found, most = _by_patterns(start, goal, first, meter)
     if _cores(found, goal)[1] < most:
-        return _further(start, goal, found, most, meter)
+        return _further(start, goal, found, most, meter, pace)
     return found, found.value.value
 
 
@@ -113,18 +115,22 @@ def _by_patterns(
     if _cores(first, goal)[1] >= most:
         return first, most
     by = naming if start.conflicts else patterns
-    reached = by.place(start, market, bound, limit, part)
+    best = first
+    for place in (
+        lambda: rounding.placement(start, cloud, bound.chosen, limit),
+        lambda: by.place(start, market, bound, limit, part),
+    ):
+        reached = place()
+        value = best.value if reached is None else goal.evaluate(reached)
+        if reached is not None and value.value < best.value.value:
+            best = dataclasses.replace(
+                first, host_of=reached.host_of, cells_of=reached.cells_of, value=value
+            )
+            meter.watch.incumbent(value.value)
+        if _cores(best, goal)[1] >= most:
+            break
     meter.work += part.work
-    if reached is None:
-        return first, most
-    value = goal.evaluate(reached)
-    if value.value >= first.value.value:
-        return first, most
-    meter.watch.incumbent(value.value)
-    return (
-        dataclasses.replace(first, host_of=reached.host_of, cells_of=reached.cells_of, value=value),
-        most,
-    )
+    return best, most
 
 
 def _further(
@@ -133,9 +139,12 @@ def _further(
     first: target.Target,
     most: float,
     meter: solver.Meter,
+    pace: base.Pace,
 ) -> tuple[target.Target, float]:
     """Return a better target than ``first`` if there is one, and a bound of the goal's value."""
-    if kinds.size(start) > min(LARGEST, PLACES_PER_S * meter.budget.left_s()):
+    # On a machine that does other work a second is worth less.
+    left_s = meter.budget.left_s() * pace.share()
+    if kinds.size(start) > min(LARGEST, PLACES_PER_S * left_s):
         bound = _rate(goal, _cores(first, goal)[0], most) if math.isfinite(most) else 0.0
         beside = search.Until(meter.watch, bound)
         searching = search.Search(start, goal, first, meter.budget, meter.seed, beside)

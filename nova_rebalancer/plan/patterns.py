@@ -17,6 +17,8 @@ large-scale zero-one linear programming problems, Operations Research 31.
 """
 
 import collections
+from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import math
 from typing import Any
@@ -62,12 +64,25 @@ TIDY_S = 1.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Chosen:
+    """How often the relaxation makes an exchange of a shape: its units in order, then both."""
+
+    shape: int
+    parts: Sequence[exchange.Part]
+    count: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Bound:
-    """How many slots can be won within the limit, at most, and the prices that show it."""
+    """How many slots can be won within the limit, at most, and the prices that show it.
+
+    ``chosen`` is what the relaxation does with the exchanges that were known in the end.
+    """
 
     slots: float
     price: arrays.Floats
     per_move: float
+    chosen: Sequence[Chosen] = ()
 
     def whole(self) -> int:
         """Return how many whole slots that is."""
@@ -113,16 +128,16 @@ class _Master:
         self._gain = self._program.Objective()
         self._gain.SetMaximization()
         self._known: set[object] = set()
-        self._columns: list[tuple[pywraplp.Variable, int, int]] = []
-        """With the slots that each wins, and how many instances leave."""
+        self._columns: list[_Column] = []
         self._price = np.zeros(len(given.kinds))
         self._per_move = 0.0
 
     def solve(self, least: float) -> Bound | None:
         """Return the bound where a migration costs ``least`` and what the limit makes of it."""
-        for column, won, leaving in self._columns:
-            self._gain.SetCoefficient(column, won - least * leaving)
+        for one in self._columns:
+            self._gain.SetCoefficient(one.variable, one.won - least * one.leaving)
         best: Bound | None = None
+        solved = False
         for _ in range(ROUNDS):
             if self._meter.spent():
                 break
@@ -132,17 +147,27 @@ class _Master:
             most = per_move * self._limit + float((values * self._hosts).sum())
             if best is None or most < best.slots:
                 best = Bound(most, self._price, per_move)
-            if not self._grow(least):
+            if not self._grow(least) and solved:
                 break
             if math.isfinite(self._meter.budget.left_s()):
                 self._program.SetTimeLimit(max(1, round(1000 * self._meter.budget.left_s())))
-            if self._program.Solve() != pywraplp.Solver.OPTIMAL:
+            solved = self._program.Solve() == pywraplp.Solver.OPTIMAL
+            if not solved:
                 break
             self._price = np.array([row.dual_value() for row in self._balance])
             self._per_move = max(0.0, self._moves.dual_value())
             if best.slots - least * self._limit - self._gain.Value() <= EXACT:
                 break
-        return best
+        if best is None or not solved:
+            return best
+        return dataclasses.replace(best, chosen=tuple(self._chosen()))
+
+    def _chosen(self) -> Iterator[Chosen]:
+        """Yield what the last solution does; nothing was added since."""
+        for one in self._columns:
+            count = one.variable.solution_value()
+            if count > EXACT:
+                yield Chosen(one.shape, one.parts, count)
 
     def _grow(self, least: float) -> bool:
         """Add the best exchange of each shape; whether any is new."""
@@ -170,8 +195,19 @@ class _Master:
             units = zip(market.cloud.shapes[i].units, single, strict=True)
             won = sum(market.won(u, both, part) for u, part in units)
             self._gain.SetCoefficient(column, won - least * leaving)
-            self._columns.append((column, won, leaving))
+            self._columns.append(_Column(column, i, parts, won, leaving))
         return new
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Column:
+    """An exchange that is known, with the slots that it wins and how many instances leave."""
+
+    variable: pywraplp.Variable
+    shape: int
+    parts: Sequence[exchange.Part]
+    won: int
+    leaving: int
 
 
 def place(

@@ -2,6 +2,7 @@
 """What every planner promises, and what the exact one proves."""
 
 import dataclasses
+import time
 
 import hypothesis
 import hypothesis.strategies as st
@@ -126,6 +127,14 @@ def test_no_proof_without_work(make, work: float) -> None:
     found = planned(mip.plan, made, 3, work=work)
     assert found.bound <= brute.best(cloud, 3, clouds.CORES) + 1e-9
     check(made, clouds.state_of(made), found, 3)
+
+
+def test_pace() -> None:
+    """Who sleeps gets little of a processor; over an instant nothing is measured."""
+    pace = base.Pace()
+    assert pace.share() == 1.0
+    time.sleep(1.5 * base.Pace.LEAST_S)
+    assert pace.share() < 0.5
 
 
 def test_optimum_by_hand() -> None:
