@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,7 @@ class _Master:
         self._gain.SetMaximization()
         self._known: set[object] = set()
         self._columns: list[_Column] = []
+        self._latest: tuple[Chosen, ...] = ()
         self._price = np.zeros(len(given.kinds))
         self._per_move = 0.0
 
@@ -137,7 +139,7 @@ class _Master:
         for one in self._columns:
             self._gain.SetCoefficient(one.variable, one.won - least * one.leaving)
         best: Bound | None = None
-        solved = False
+        solved, began_s = False, time.monotonic()
         for _ in range(ROUNDS):
             if self._meter.spent():
                 break
@@ -154,13 +156,16 @@ class _Master:
             solved = self._program.Solve() == pywraplp.Solver.OPTIMAL
             if not solved:
                 break
+            if self._meter.budget.left_s() < time.monotonic() - began_s:
+                # The next round may be cut short, and then there is nothing to read.
+                self._latest = tuple(self._chosen())
             self._price = np.array([row.dual_value() for row in self._balance])
             self._per_move = max(0.0, self._moves.dual_value())
             if best.slots - least * self._limit - self._gain.Value() <= EXACT:
                 break
-        if best is None or not solved:
-            return best
-        return dataclasses.replace(best, chosen=tuple(self._chosen()))
+        if solved:
+            self._latest = tuple(self._chosen())
+        return None if best is None else dataclasses.replace(best, chosen=self._latest)
 
     def _chosen(self) -> Iterator[Chosen]:
         """Yield what the last solution does; nothing was added since."""

@@ -29,7 +29,7 @@ def relaxed(start: state.PlacementState, moves: int) -> tuple[exchange.Cloud, pa
 @hypothesis.settings(max_examples=60)
 @hypothesis.given(test_patterns.plain_clouds(), st.integers(1, 4), st.integers(0, 2**32))
 def test_sound_whatever_is_chosen(made: clouds.Document, moves: int, seed: int) -> None:
-    """However wrong the numbers are, no rule is broken and the limit is kept, with conflicts too."""
+    """However wrong the numbers are, no rule is broken, conflicts included, nor the limit."""
     rng = random.Random(seed)
     names = [one["id"] for one in made["instances"]]
     if len(names) > 1 and rng.random() < 0.5:
