@@ -36,13 +36,13 @@ class Ways:
     def movable(self, name: str) -> bool:
         """Whether an instance may be migrated at all.
 
-        Members of an affinity group are not: one that moves alone splits it.
+        Members of an affinity group are not: Nova sends one only to where members are, itself
+        included.
         """
         if name not in self._movable:
             instance = self.cloud.instances[name]
-            together = any(len(self.cloud.groups[group]) > 1 for group in instance.together)
             self._movable[name] = (
-                not together
+                not instance.together
                 and any(
                     migratable.refusal(self.cloud, self._given, instance, method) is None
                     for method in migratable.METHODS

@@ -2,6 +2,7 @@
 """Whole commands, as a person types them."""
 
 import contextlib
+import gzip
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import sysconfig
 import pytest
 
 from nova_rebalancer.sim import demo
+from tests import cases
 
 ROOT = pathlib.Path(__file__).parents[2]
 REAL = ROOT / "benchmarks" / "data" / "real_medium.json.gz"
@@ -56,6 +58,29 @@ def test_a_wrong_plan_is_refused(tmp_path):
     checked = rebalance("check", "--snapshot", cloud, "--plan", plan, "-f", "json")
     assert checked.returncode == 1
     assert json.loads(checked.stdout)["kind"] == "unknown_host"
+
+
+def test_from_cases_to_checked_paths(tmp_path):
+    """Paths and proofs of a file of cases are what check reads; a spoilt one is found."""
+    problem, paths = tmp_path / "cases.json.gz", tmp_path / "paths.json.gz"
+    made = cases.document(cases.swap(), cases.deadlock(), cases.parted())
+    problem.write_bytes(gzip.compress(cases.as_bytes(made)))
+    found = rebalance("path", "--problem", problem, "-f", "json", "--output", paths)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.encode() == gzip.decompress(paths.read_bytes())
+    answers = json.loads(found.stdout)
+    assert [(one["reachable"], one["cost"]) for one in answers] == [
+        (True, 16),
+        (False, None),
+        (True, 4),
+    ]
+    checked = rebalance("check", "--problem", problem, "--path", paths)
+    assert checked.returncode == 0, checked.stdout
+    del answers[0]["migrations"][0]
+    (tmp_path / "spoilt.json").write_text(json.dumps(answers))
+    checked = rebalance("check", "--problem", problem, "--path", tmp_path / "spoilt.json")
+    assert checked.returncode == 1
+    assert checked.stdout.startswith('unknown_dependency: migration m2: case "swap"')
 
 
 def test_demo_prints_the_document_it_writes(tmp_path):

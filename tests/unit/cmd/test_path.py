@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``nova-rebalance path``, and ``check`` of what it says."""
 
+import io
 import json
 import pathlib
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from nova_rebalancer.cmd import main
 from nova_rebalancer.cmd import path
+from nova_rebalancer.cmd import progress
 from nova_rebalancer.cmd import words
 from nova_rebalancer.collect import aim
 from nova_rebalancer.model import path as model_path
@@ -144,6 +146,27 @@ def test_report(capsys, problem, swapped, tmp_path):
     assert report.read_text() == page.page(found)
     code, _, said = run(capsys, "path", "--problem", problem, "--report", report)
     assert code == 2 and "--report is about one path: name the case with --id" in said
+
+
+class Terminal(io.StringIO):
+    """A stream that calls itself a terminal."""
+
+    def isatty(self) -> bool:
+        """Say yes."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "total", "shown"),
+    [(Terminal(), 2, True), (Terminal(), 1, False), (io.StringIO(), 2, False)],
+)
+def test_progress(stream, total, shown):
+    """On a terminal a bar counts the cases, if there are several; elsewhere nothing is written."""
+    with progress.Counting(stream, "cases", total) as bar:
+        bar.begin("swap")
+        bar.end()
+    assert ("0 of 2" in stream.getvalue()) is shown
+    assert bool(stream.getvalue()) is shown
 
 
 def test_no_time(capsys, problem):
@@ -320,10 +343,11 @@ def asked(tmp_path, made: clouds.Document, target: Any) -> tuple[str, ...]:
     return ("--snapshot", str(tmp_path / "cloud.json"), "--target", str(tmp_path / "target.json"))
 
 
-def test_affinity(capsys, tmp_path):
+@pytest.mark.parametrize("members", ["ijk", "i"])
+def test_affinity(capsys, tmp_path, members):
     """Members of an affinity group do not move; that is a proof, as it is a rule of plans."""
     made = clouds.anti_affinity_triple()
-    made["server_groups"][0]["policy"] = "affinity"
+    made["server_groups"][0].update(policy="affinity", members=list(members))
     options = asked(tmp_path, made, {"i": "b"})
     found = printed(capsys, *options, "--output", tmp_path / "path.json")
     assert found["certificate"]["kind"] == "endpoint"
