@@ -25,7 +25,8 @@ class Simulate(outcome.Lister):
 
     A policy is a planner (auto, mip, greedy) followed by words, or "none":
     every=24h and at=3h (the first plan) take m, h or d; max-migrations=50 and max-gib=500 are
-    for each plan; goal=fragmentation, fragment-cores=16, seed=0 are as for "nova-rebalance plan";
+    for each plan; goal=fragmentation, fragment-cores=16, flavor=4:8192,m1.large and seed=0 are as
+    for "nova-rebalance plan";
     min-gain=0.001, cost-per-gib=0.0001 and cooldown=24h, too;
     work-limit=1 bounds the solver's work, time-limit=5 its seconds.
     """

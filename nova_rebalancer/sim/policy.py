@@ -31,7 +31,7 @@ UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
 KEYS = (
     "every", "at", "max-migrations", "max-gib", "goal", "fragment-cores", "work-limit",
-    "time-limit", "seed", "cost-per-gib", "min-gain", "cooldown",
+    "time-limit", "seed", "cost-per-gib", "min-gain", "cooldown", "flavor",
 )  # fmt: skip
 
 
@@ -129,6 +129,7 @@ def parse(text: str, rules: dict[str, Any], fragment_cores: int) -> Policy:
         planner=planner,
         goal=given.get("goal", "fragmentation"),
         fragment_cores=whole("fragment-cores", fragment_cores, 1),
+        flavors=tuple(name for name in given.get("flavor", "").split(",") if name),
         max_migrations=whole("max-migrations", 50),
         time_limit_s=time_limit_s,
         work_limit=whole("work-limit", WORK) if work is not None else None,

@@ -32,6 +32,8 @@ def test_a_policy_as_it_is_written():
         time_limit_s=None,
         opt_in=True,
     )
+    room = policy.parse("mip goal=flavor-fit flavor=m1.large,4:8192", {}, 16).options
+    assert (room.goal, room.flavors) == ("flavor-fit", ("m1.large", "4:8192"))
     assert read.times_s(100.0, 100.0 + 2 * 43200) == [5500.0, 48700.0]
 
 
