@@ -44,19 +44,30 @@ class Work:
         return self.left > 0
 
 
-def neighbours(puzzle: zone.Puzzle, placed: bytes) -> Iterator[Move]:
-    """Yield each sane move from a placement."""
-    host, follows = puzzle.host, puzzle.follows
+def neighbours(
+    puzzle: zone.Puzzle, placed: bytes, spare: int | None = None
+) -> Iterator[tuple[int, int, int]]:
+    """Yield each sane move from a placement, and what it costs on top of the direct way.
+
+    Those that cost ``spare`` or more on top are left out.
+    """
+    host, goal, price, follows = puzzle.host, puzzle.goal, puzzle.price, puzzle.follows
     free = puzzle.free_at(placed)
     for k, (p, moves) in enumerate(zip(placed, puzzle.moves, strict=True)):
-        here = host[p]
+        here, belongs = host[p], goal[k]
+        aside = 2 * price[k] if p == belongs else price[k]
+        direct_only = spare is not None and aside >= spare
+        if direct_only and p == belongs:
+            continue
         for q, h, packed, top in moves:
+            if direct_only and q != belongs:
+                continue
             if (
                 (free[h] - packed) & top == top
                 and h != here
                 and (follows is None or follows[here][h])
             ):
-                yield k, q
+                yield k, q, 0 if q == belongs else aside
 
 
 def cheapest(puzzle: zone.Puzzle, most: int | None, work: Work) -> tuple[list[Move] | None, bool]:
@@ -85,18 +96,12 @@ def cheapest(puzzle: zone.Puzzle, most: int | None, work: Work) -> tuple[list[Mo
         if not work.spend():
             return None, False
         moved = seen[placed][2]
-        for k, q in neighbours(puzzle, placed):
+        spare = None if most is None else most - estimate
+        for k, q, extra in neighbours(puzzle, placed, spare):
             # Twice in a row is once, for less.
             if k == moved:
                 continue
-            if placed[k] == goal[k]:
-                new, rest = estimate + 2 * price[k], left + price[k]
-            elif q == goal[k]:
-                new, rest = estimate, left - price[k]
-            else:
-                new, rest = estimate + price[k], left
-            if most is not None and new >= most:
-                continue
+            new, rest = estimate + extra, left + extra - price[k]
             after = bytearray(placed)
             after[k] = q
             key = puzzle.canonical(bytes(after))
@@ -168,7 +173,7 @@ def reach(puzzle: zone.Puzzle, work: Work) -> Reached:
         for placed in layers[side]:
             if not work.spend():
                 return Reached()
-            for k, q in neighbours(puzzle, placed):
+            for k, q, _ in neighbours(puzzle, placed):
                 after = bytearray(placed)
                 after[k] = q
                 key = bytes(after)

@@ -71,11 +71,9 @@ def _rounds(
     spare = None if most is None else most - paid - missing
     free = puzzle.free_at(placed)
     tries: list[_Try] = []
-    for k, q in exact.neighbours(puzzle, placed):
-        extra = price[k] * ((q != goal[k]) + (placed[k] == goal[k]))
-        if spare is None or extra <= spare:
-            packed, top = puzzle.takes[k][q]
-            tries.append(_Try((k, q), host[placed[k]], host[q], packed, top, extra))
+    for k, q, extra in exact.neighbours(puzzle, placed, None if spare is None else spare + 1):
+        packed, top = puzzle.takes[k][q]
+        tries.append(_Try((k, q), host[placed[k]], host[q], packed, top, extra))
     limits = work.limits
     chosen: list[_Try] = []
     out: dict[int, int] = {}

@@ -283,7 +283,8 @@ def test_puzzle_is_the_ledger(made: clouds.Document, seed: int) -> None:
         placed = puzzle.start
         for _ in range(8):
             said = {
-                (puzzle.instances[k], puzzle.spots[q]) for k, q in exact.neighbours(puzzle, placed)
+                (puzzle.instances[k], puzzle.spots[q])
+                for k, q, _ in exact.neighbours(puzzle, placed)
             }
             true = {
                 (v, (h, cells))
@@ -295,7 +296,7 @@ def test_puzzle_is_the_ledger(made: clouds.Document, seed: int) -> None:
             assert said == true
             if not said:
                 break
-            k, q = rng.choice(sorted(exact.neighbours(puzzle, placed)))
+            k, q, _ = rng.choice(sorted(exact.neighbours(puzzle, placed)))
             book.move(puzzle.instances[k], *puzzle.spots[q])
             after = bytearray(placed)
             after[k] = q
