@@ -142,7 +142,8 @@ def _room(
     capacity = np.where(counted[:, None], start.capacity[:count, resources], 0)
     if not (capacity // need).min(axis=1, initial=state.UNLIMITED).any() or not resources:
         raise exceptions.UsageError(
-            f"--flavor {name}: no usable host could hold an instance of it, even an empty one"
+            f"--flavor {name}: no usable host could hold an instance of it, even an empty one; it "
+            f"takes {', '.join(f'{amount} {r}' for r, amount in one.allocations.items())}"
         )
     own = start.row_of[:, resources] == np.arange(count)[:, None]
     fixed = np.where(own, start.base[:count, resources], 0)

@@ -87,7 +87,7 @@ def test_nothing_free() -> None:
         ("two", "no flavor of the snapshot is called so .*VCPUS:MEMORY_MIB"),
         ("0:4", "no flavor of the snapshot is called so"),
         ("unsaid", "does not say what it takes"),
-        ("huge", "no usable host could hold"),
+        ("huge", "no usable host could hold .* it takes 9 VCPU"),
         ("disk", "takes DISK_GB of a pool that hosts share"),
         ("gpu", "takes VGPU of nested providers"),
         ("pinned", "NUMA topology"),
