@@ -8,6 +8,7 @@ part of the way is not worth what it costs, the planner is asked again without t
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import importlib.metadata
 import logging
@@ -164,21 +165,22 @@ def run(
     account = worth.Account(start, goal, options.terms(), projects)
     asked, best, bound, status = start, path.MigrationPath((), {}), None, target.FEASIBLE
     planned_by = options.planner
-    steps: list[objectives.Step] = []
+    steps: Sequence[objectives.Step] = ()
     least = before.value
     regardless: worth.Bill | None = None
     for ask in range(ASKS):
         found = planner(asked, goal, budget, options.seed, watch)
         whole = finder.find(start, found.host_of, found.cells_of, cost, limits)
-        hops, its_steps, bill = worth.choose(account, goal, whole, limits.spent)
+        choice = worth.choose(account, goal, whole, limits.spent)
         reached = whole
-        if len(hops) < len(whole.migrations):
-            reached = finder.from_hops(start, hops, dict(whole.unreachable), cost, limits)
+        if len(choice.hops) < len(whole.migrations):
+            reached = finder.from_hops(start, choice.hops, dict(whole.unreachable), cost, limits)
         if ask == 0:
             bound, status = found.bound, found.status
-            regardless = worth.regardless(account, goal, whole)
-        if bill.total < least or ask == 0:
-            best, steps, planned_by, least = reached, its_steps, found.planner, bill.total
+            regardless = choice.regardless
+        if choice.bill.total < least or ask == 0:
+            best, steps, planned_by = reached, choice.steps, found.planner
+            least = choice.bill.total
         again = _ask_again(asked, budget, found, whole, reached, account, ask)
         if again is None or watch.stopped() or budget.over():
             break

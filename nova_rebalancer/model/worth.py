@@ -192,34 +192,48 @@ class _Counts:
             self.of[project] = count + 1, total + mib
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """What is kept of a path.
+
+    Attributes
+    ----------
+    hops, steps, bill
+        The hops that are worth it, what each does, and the bill for them.
+    regardless
+        The bill for the path as far as the goal alone would have it.
+    """
+
+    hops: Sequence[path.Hop]
+    steps: Sequence[base.Step]
+    bill: Bill
+    regardless: Bill
+
+
 def choose(
     account: Account,
     goal: base.Goal,
     reached: path.MigrationPath,
     stopped: Callable[[], bool],
-) -> tuple[list[path.Hop], list[base.Step], Bill]:
-    """Return the hops of a path that are worth it, what each does, and the bill for them.
+) -> Choice:
+    """Return the hops of a path that are worth it.
 
     They are sane one after another: with each hop that is left out all go that depend on it.
     Bills that are equal within rounding count as equal: the shortest of such paths is taken.
     """
-    hops = [migration.hop for migration in reached.migrations]
+    every = hops = [migration.hop for migration in reached.migrations]
     if account.priced():
         hops = _worthy(account, reached, stopped)
     steps = goal.trace(account.start, hops)
     bills = account.bills(hops, steps)
-    allowed = [bill for bill in bills if bill.excess == 0]
-    least = min(bill.total for bill in allowed)
-    best = next(bill for bill in allowed if bill.total <= least + target.TOLERANCE)
-    return hops[: best.migrations], steps[: best.migrations], best
-
-
-def regardless(account: Account, goal: base.Goal, reached: path.MigrationPath) -> Bill:
-    """Return the bill for a path as far as the goal alone would have it."""
-    hops = [migration.hop for migration in reached.migrations]
-    bills = account.bills(hops, goal.trace(account.start, hops))
-    least = min(bill.value for bill in bills)
-    return next(bill for bill in bills if bill.value <= least + target.TOLERANCE)
+    least = min(bill.total for bill in bills if bill.excess == 0)
+    best = next(b for b in bills if b.excess == 0 and b.total <= least + target.TOLERANCE)
+    if len(hops) < len(every):
+        bills = account.bills(every, goal.trace(account.start, every))
+    lowest = min(bill.value for bill in bills)
+    regardless = next(bill for bill in bills if bill.value <= lowest + target.TOLERANCE)
+    count = best.migrations
+    return Choice(hops[:count], steps[:count], best, regardless)
 
 
 def _worthy(
@@ -236,6 +250,8 @@ def _worthy(
             if less.excess < bill.excess:
                 worse = (less.total - bill.total) / (bill.excess - less.excess)
                 found.append((worse, less.memory_mib, sorted(part)))
+            if stopped():
+                break
         if not found:
             break
         for *_, positions in sorted(found):
@@ -243,10 +259,12 @@ def _worthy(
             less = account.whole(parts.hops_of(rest))
             if less.excess < bill.excess:
                 kept, bill = rest, less
+            if stopped() or not bill.excess:
+                break
     better = True
     while better and not stopped():
         found, better = [], False
-        for part in (*parts.of_instances(kept), *parts.of_hosts(kept)):
+        for part in parts.of_both(kept):
             less = account.whole(parts.hops_of(kept - part))
             if less.total <= bill.total:
                 found.append((less.total, less.memory_mib, sorted(part)))
@@ -257,6 +275,8 @@ def _worthy(
             less = account.whole(parts.hops_of(rest))
             if len(rest) < len(kept) and less.total <= bill.total:
                 kept, bill, better = rest, less, True
+            if stopped():
+                break
     return parts.hops_of(kept)
 
 
@@ -269,10 +289,12 @@ class _Parts:
     def __init__(self, reached: path.MigrationPath) -> None:
         self._hops = [migration.hop for migration in reached.migrations]
         self.everything = frozenset(range(len(self._hops)))
-        self._depends_on = [migration.depends_on for migration in reached.migrations]
+        self._after: list[list[int]] = [[] for _ in self._hops]
         self._of: dict[int, list[int]] = {}
-        for k, hop in enumerate(self._hops):
-            self._of.setdefault(hop.v, []).append(k)
+        for k, migration in enumerate(reached.migrations):
+            self._of.setdefault(migration.hop.v, []).append(k)
+            for other in migration.depends_on:
+                self._after[other].append(k)
 
     def hops_of(self, positions: frozenset[int]) -> list[path.Hop]:
         """Return the hops at some positions, in order."""
@@ -282,14 +304,14 @@ class _Parts:
         """Return what goes with each instance."""
         return self._distinct(kept, ({v} for v in {self._hops[k].v for k in kept}))
 
-    def of_hosts(self, kept: frozenset[int]) -> list[frozenset[int]]:
-        """Return what goes with all that leave, and with all that come to, each host."""
-        leaving: dict[int, set[int]] = {}
-        coming: dict[int, set[int]] = {}
+    def of_both(self, kept: frozenset[int]) -> list[frozenset[int]]:
+        """Return what goes with each instance, and with all that leave or come to each host."""
+        groups: dict[tuple[str, int], set[int]] = {}
         for k in kept:
-            leaving.setdefault(self._hops[k].source, set()).add(self._hops[k].v)
-            coming.setdefault(self._hops[k].dest, set()).add(self._hops[k].v)
-        return self._distinct(kept, (*leaving.values(), *coming.values()))
+            hop = self._hops[k]
+            for key in (("instance", hop.v), ("leaving", hop.source), ("coming", hop.dest)):
+                groups.setdefault(key, set()).add(hop.v)
+        return self._distinct(kept, groups.values())
 
     def _distinct(self, kept: frozenset[int], groups: Iterable[set[int]]) -> list[frozenset[int]]:
         found = {self._closed(group) & kept for group in groups}
@@ -297,14 +319,11 @@ class _Parts:
 
     def _closed(self, instances: set[int]) -> frozenset[int]:
         """Return all hops of instances, and all that depend on those, with their instances'."""
-        gone = {k for v in instances for k in self._of[v]}
-        while True:
-            more = {
-                other
-                for k, depends in enumerate(self._depends_on)
-                if k not in gone and not gone.isdisjoint(depends)
-                for other in self._of[self._hops[k].v]
-            }
-            if not more:
-                return frozenset(gone)
-            gone |= more
+        gone: set[int] = set()
+        left = [k for v in instances for k in self._of[v]]
+        while left:
+            k = left.pop()
+            if k not in gone:
+                gone.add(k)
+                left += (j for after in self._after[k] for j in self._of[self._hops[after].v])
+        return frozenset(gone)
