@@ -50,10 +50,9 @@ hops, then what may be in flight together, then the objective and whether it is 
     migrated cold though it is on no host that ``options.cold`` is for, or stays for one of these
     reasons, which the detail begins with: ``out_of_scope``, ``opted_out``, ``not_opted_in``,
     ``cooldown``, ``host_not_usable``, ``migrating``, ``task_state``, ``status``, ``power_state``,
-    ``locked``,
-    ``no_allocations``, ``encrypted_memory``, ``vtpm``, ``accelerator``, ``persistent_memory``,
-    ``pci_devices``*, ``special_ports``*, ``nested_resources``*, ``scheduler_hints``*,
-    ``numa_unknown``; ``check``: one of the checks that the options name.
+    ``locked``, ``no_allocations``, ``encrypted_memory``, ``vtpm``, ``accelerator``,
+    ``persistent_memory``, ``pci_devices``*, ``special_ports``*, ``nested_resources``*,
+    ``scheduler_hints``*, ``numa_unknown``; ``check``: one of the checks that the options name.
 ``wrong_source``
     ``source`` (or ``source_provider``) is not where the snapshot or the instance's previous hop
     leaves it.
