@@ -2,18 +2,18 @@
 """What a person sees while days are simulated, and how Ctrl-C ends them."""
 
 import shutil
-import signal
 import types
 from typing import Any
 from typing import TextIO
 
 import tqdm
 
+from nova_rebalancer.cmd import progress
 from nova_rebalancer.sim import arrivals
 from nova_rebalancer.sim import days
 
 
-class Progress(days.Watch):
+class Progress(progress.Interruptible, days.Watch):
     """A bar for the days of each policy on a terminal, else a line when one is done.
 
     As a context manager it takes SIGINT: the first one ends the days at what is done, the second
@@ -21,11 +21,10 @@ class Progress(days.Watch):
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self.interrupted = False
+        super().__init__()
         self._stream = stream
         self._begun_s = 0.0
         self._bar: tqdm.tqdm[Any] | None = None
-        self._previous: Any = None
 
     def begin(self, name: str, begun_s: float, count: float) -> None:
         """Say that the ``count`` days of a policy begin."""
@@ -54,14 +53,6 @@ class Progress(days.Watch):
             self._bar = None
         print(text, file=self._stream)
 
-    def stopped(self) -> bool:
-        """Whether Ctrl-C was pressed."""
-        return self.interrupted
-
-    def __enter__(self) -> "Progress":
-        self._previous = signal.signal(signal.SIGINT, self._interrupt)
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -70,8 +61,4 @@ class Progress(days.Watch):
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        signal.signal(signal.SIGINT, self._previous)
-
-    def _interrupt(self, number: int, frame: types.FrameType | None) -> None:
-        self.interrupted = True
-        signal.signal(signal.SIGINT, self._previous)
+        super().__exit__(kind, error, trace)
