@@ -300,6 +300,7 @@ class Executor:
         if (self._flying() or interrupted) and not self._ends_here:
             self._book.release(self._run.id, self._owner)
             return states.OPEN
+        self._skip_dependents()
         for entry in self._in(states.PLANNED):
             self._change(entry, states.SKIPPED, "stopped", self._stopped or "nothing could start")
         if self._stopped is not None:

@@ -508,6 +508,18 @@ def test_waits_in_vain():
     assert "waited" in found.text
 
 
+def test_skipped_last():
+    """What waits for a migration that is skipped last of all is skipped for that reason, too."""
+    one = first()
+    options = dataclasses.replace(QUICK, patience_s=3000.0)
+    scene = Scene(Busy(one["instance"], 1e6), options)
+    assert scene.carry_out() == states.PARTLY
+    found = scene.entries()
+    behind = [e for e in found.values() if one["id"] in e.depends_on]
+    assert behind
+    assert {e.code for e in behind} == {"dependency"}
+
+
 def test_downtime_budget():
     """An instance that was moved too often in a day stays where it is."""
     one = first()
