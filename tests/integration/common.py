@@ -11,6 +11,7 @@ from keystoneauth1 import exceptions as ksa
 from nova_rebalancer.collect import live
 from tests.cloud import client
 from tests.cloud import settings
+from tests.cloud import watch
 
 
 def facts(found: live.Live) -> dict[str, Any]:
@@ -28,6 +29,13 @@ def fault(cloud: settings.Settings, **rule: Any) -> Iterator[None]:
         yield
     finally:
         file.unlink()
+
+
+def look(cloud: settings.Settings) -> watch.Look:
+    """What the databases hold."""
+    tables = watch.Tables(cloud)
+    with contextlib.closing(tables):
+        return tables.look()
 
 
 def boot(admin: client.Client, wait: bool = True, **more: Any) -> str:

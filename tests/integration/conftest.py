@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import contextlib
 import pathlib
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ SCENARIO = pathlib.Path(control.__file__).with_name("scenario")
 COMPUTES = "8"
 SERVERS = "48"
 BASE_PORT = "20500"
+LARGE_BASE_PORT = "22500"
 
 Collect = Callable[..., live.Live]
 
@@ -33,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what needs the cloud where it cannot be had."""
     if reason := missing():
         for item in items:
-            if "cloud" in getattr(item, "fixturenames", ()):
+            if {"cloud", "large_cloud"}.intersection(getattr(item, "fixturenames", ())):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -49,12 +51,25 @@ def missing() -> str | None:
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[settings.Settings]:
     """A cloud of eight hosts in two cells, with the scenario; wiped in the end."""
+    with filled(SERVERS, "--computes", COMPUTES, "--cells", "2", "--base-port", BASE_PORT) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def large_cloud() -> Iterator[settings.Settings]:
+    """A cloud of 20 hosts in one cell with 200 servers; wiped in the end."""
+    with filled("200", "--computes", "20", "--base-port", LARGE_BASE_PORT) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def filled(servers: str, *options: str) -> Iterator[settings.Settings]:
+    """A cloud with the scenario."""
     # Its sockets need a short path, which pytest's own folders are not.
     state = pathlib.Path(tempfile.mkdtemp(prefix="nova-rebalancer-"))
-    options = ("--computes", COMPUTES, "--cells", "2", "--base-port", BASE_PORT)
     try:
         with control.kept(state, *options, wipe=True) as made:
-            command = [SCENARIO, "--state", state, "--servers", SERVERS]
+            command = [SCENARIO, "--state", state, "--servers", servers]
             subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
             yield made
     finally:

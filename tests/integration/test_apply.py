@@ -3,7 +3,6 @@
 
 from collections.abc import Iterator
 import contextlib
-import json
 import pathlib
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 from benchmarks.execution import kill_anywhere
 from benchmarks.execution import plans
 from benchmarks.execution import process
-from nova_rebalancer.model import state
-from nova_rebalancer.model.objectives import fragmentation
 from tests.cloud import client
 from tests.cloud import scenario
 from tests.cloud import settings
@@ -24,41 +21,12 @@ Json = dict[str, Any]
 
 PARTLY = 4
 END_S = 120.0
-CORES = (16, 12, 10, 8, 6)
-"""Sizes to make room for; some of them have room enough wherever Nova put the servers."""
-NOTHING_TO_DO = 3
 
 
 @pytest.fixture
 def home(cloud: settings.Settings, tmp_path: pathlib.Path) -> process.Home:
     """A folder for the commands, which know the cloud's cells; nothing is planned again."""
     return process.Home(cloud, tmp_path, {"replans": 0, "drift_share": 1.0}, facts=True)
-
-
-def look(cloud: settings.Settings) -> watch.Look:
-    """What the databases hold."""
-    tables = watch.Tables(cloud)
-    with contextlib.closing(tables):
-        return tables.look()
-
-
-def value(snapshot: pathlib.Path, cores: int) -> float:
-    """The goal of a snapshot."""
-    placement = state.build(plans.Source.load(snapshot).snapshot)
-    return fragmentation.Fragmentation(cores).evaluate(placement).value
-
-
-def planned(home: process.Home, snapshot: pathlib.Path, file: pathlib.Path) -> int:
-    """Write a plan with something to do; for how many cores it makes room."""
-    for cores in CORES:
-        home.run(
-            *("plan", "--snapshot", str(snapshot), "--output", str(file)),
-            *("--fragment-cores", str(cores), "--max-migrations", "8"),
-            accept=(0, NOTHING_TO_DO),
-        )
-        if json.loads(file.read_text())["migrations"]:
-            return cores
-    raise AssertionError("there is room for everything")
 
 
 def applied(home: process.Home, plan: Json, code: int) -> dict[str, Json]:
@@ -69,35 +37,6 @@ def applied(home: process.Home, plan: Json, code: int) -> dict[str, Json]:
         assert apply.end(END_S) == code, apply.text()
     assert not watcher.report.violations
     return {one["id"]: one for one in home.entries()}
-
-
-def test_from_snapshot_to_journal(home: process.Home) -> None:
-    """As an operator does it: what was predicted is what a fresh snapshot shows in the end."""
-    snapshot = home.snapshot()
-    plan = home.folder / "plan.json"
-    cores = planned(home, snapshot, plan)
-    apply = home.apply(plan)
-    assert apply.end(END_S) == 0, apply.text()
-    (run,) = home.runs()
-    # A plan tells six digits.
-    assert run["before"] == pytest.approx(value(snapshot, cores), abs=1e-6)
-    assert run["after"] == pytest.approx(value(home.snapshot("after.json.gz"), cores), abs=1e-6)
-    assert run["predicted"] == pytest.approx(run["after"], abs=1e-6)
-    assert run["after"] < run["before"]
-    entries = home.entries(run["run"])
-    assert run["migrations"] == {"CONFIRMED": len(entries)}
-    assert {one["state"] for one in entries} == {"CONFIRMED"}
-    servers = look(home.cloud).servers
-    assert all(servers[one["instance"]].host == one["dest"] for one in entries)
-    (now,) = home.read("status")
-    assert (now["run"], now["state"], now["owner"]) == (run["run"], "DONE", None)
-    changes = home.read("show", run["run"], "--changes")
-    assert [one["after"] for one in changes if one["id"] == entries[0]["id"]] == [
-        "PLANNED",
-        "REQUESTED",
-        "RUNNING",
-        "CONFIRMED",
-    ]
 
 
 @contextlib.contextmanager
@@ -120,7 +59,7 @@ def test_kept_where_they_are(admin: client.Client, home: process.Home) -> None:
     """What was locked or opted out after it was planned is never asked for; all else goes on."""
     source = plans.Source.load(home.snapshot())
     plan = plans.wander(source, 4, seed=1, each=1, waits=False)
-    before = look(home.cloud)
+    before = common.look(home.cloud)
     *stay, goes = (one["instance"] for one in plan["migrations"])
     with kept(admin, *stay):
         found = applied(home, plan, PARTLY)
@@ -131,7 +70,7 @@ def test_kept_where_they_are(admin: client.Client, home: process.Home) -> None:
         ("SKIPPED", "opted_out"),
         ("SKIPPED", "opted_out"),
     ]
-    after = look(home.cloud)
+    after = common.look(home.cloud)
     assert not [one for name in stay for one in after.records_of(name, before.records)]
 
 
@@ -158,14 +97,14 @@ def test_what_depends_on_a_failure(home: process.Home, booted: dict[str, str]) -
     (alone,) = (one for one in plan["migrations"] if one["instance"] == booted["host-007"])
     failing, waiting = chain
     assert waiting["depends_on"] == [failing["id"]]
-    before = look(home.cloud)
+    before = common.look(home.cloud)
     with common.fault(home.cloud, fault="copy-rollback", server=failing["instance"]):
         found = applied(home, plan, PARTLY)
     states = {name: (one["state"], one["code"]) for name, one in found.items()}
     assert states[alone["id"]] == ("CONFIRMED", None)
     assert states[failing["id"]][0] == "FAILED"
     assert states[waiting["id"]] == ("SKIPPED", "dependency")
-    after = look(home.cloud)
+    after = common.look(home.cloud)
     (record,) = after.records_of(failing["instance"], before.records)
     assert (record.dest, record.status) == (failing["dest"], "failed")
     ends = {alone["instance"]: alone["dest"], failing["instance"]: failing["source"]}
