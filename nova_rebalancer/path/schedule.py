@@ -13,6 +13,7 @@ expect.
 from collections.abc import Iterable
 from collections.abc import Sequence
 import heapq
+import operator
 
 from nova_rebalancer.model import path
 from nova_rebalancer.path import base
@@ -49,8 +50,20 @@ def begins_s(
     durations: Sequence[float],
     limits: base.Limits,
 ) -> list[float]:
-    """Return when each hop starts, seconds from the start of the path."""
-    return _Clock(held, hops, durations, limits).run()
+    """Return when each hop starts, seconds from the start of the path.
+
+    First it is tried to let every hop start as soon as there is room for it, whatever comes later.
+    That may end with hops that block each other, or take longer; then room is kept for those that
+    come earlier in the sequence.
+    """
+    careful = _Clock(held, hops, durations, limits, keeps=True).run()
+    assert careful is not None
+    eager = _Clock(held, hops, durations, limits, keeps=False).run()
+    if eager is None:
+        return careful
+    return min(
+        careful, eager, key=lambda begins: max(map(operator.add, begins, durations), default=0.0)
+    )
 
 
 class _Clock:
@@ -60,8 +73,10 @@ class _Clock:
         hops: Sequence[path.Hop],
         durations: Sequence[float],
         limits: base.Limits,
+        keeps: bool,
     ) -> None:
         self._hops, self._durations, self._limits = hops, durations, limits
+        self._keeps = keeps
         self._before = [set(first) for first in held.before(hops)]
         self._after: list[list[int]] = [[] for _ in hops]
         for k, first in enumerate(self._before):
@@ -96,7 +111,8 @@ class _Clock:
             for hop in hops
         ]
 
-    def run(self) -> list[float]:
+    def run(self) -> list[float] | None:
+        """Return the starts, None if hops are left that can never start."""
         begins = [0.0] * len(self._hops)
         ends: list[tuple[float, int]] = []
         now = 0.0
@@ -121,7 +137,7 @@ class _Clock:
             while ends and ends[0][0] <= now + 1e-9:
                 freed |= self._end(heapq.heappop(ends)[1])
             candidates = list(left) if shared else self._by_urgency(freed)
-        return begins
+        return None if left else begins
 
     def _by_urgency(self, some: Iterable[int]) -> list[int]:
         return sorted(some, key=lambda k: (-self._urgency(k), k))
@@ -142,12 +158,10 @@ class _Clock:
             or any(self._on_link[n] >= limits.links[n].limit for n in self._links[k])
         ):
             return False
-        for name, _ in self._arrival[k]:
-            left = self._free[name]
-            for j, amount in self._coming[name].items():
-                if j > k:
-                    break
-                left -= amount
+        for name, amount in self._arrival[k]:
+            left = self._free[name] - amount
+            if self._keeps:
+                left -= sum(more for j, more in self._coming[name].items() if j < k)
             if left < 0:
                 return False
         return True
