@@ -2,9 +2,10 @@
 """When each hop of a sequence would start, many at a time.
 
 Time goes from one end of a migration to the next.  A hop may start when its destination has room
-for it beside all that is there, on its way there, or comes there earlier in the sequence: so the
-first that has not started always finds its room in the end, and nobody waits for ever.  Of those
-that may start those go first whose hosts have most to do.
+for it beside all that is there or on its way there; of those that may start those go first whose
+hosts have most to do.  Hops that are let start like this can block each other for ever.  Not so
+where room is kept for those that come to a host earlier in the sequence: the first that has not
+started always finds its room in the end.  Both are tried.
 
 Execution follows the dependencies that come from these times; the times only tell people what to
 expect.
