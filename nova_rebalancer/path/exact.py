@@ -70,11 +70,14 @@ def neighbours(
                 yield k, q, 0 if q == belongs else aside
 
 
-def cheapest(puzzle: zone.Puzzle, most: int | None, work: Work) -> tuple[list[Move] | None, bool]:
+def cheapest(
+    puzzle: zone.Puzzle, most: int | None, work: Work, hurry: int = 1
+) -> tuple[list[Move] | None, bool]:
     """Return the cheapest moves that cost less than ``most`` together, and whether that is sure.
 
-    None with True: there is none that is cheaper (or, without ``most``, none at all).  None or a
-    sequence with False: the budget was used up.
+    None with True: there is none that is cheaper (or, without ``most``, none at all).  None with
+    False: the budget was used up.  With more ``hurry`` than 1, what is to come counts that many
+    times: some moves are found sooner, and it is not sure that there are no cheaper ones.
     """
     price, goal = puzzle.price, puzzle.goal
     start = puzzle.canonical(puzzle.start)
@@ -84,18 +87,18 @@ def cheapest(puzzle: zone.Puzzle, most: int | None, work: Work) -> tuple[list[Mo
     # By placement: the least estimate of a whole path through it, where it came from, and the
     # instance that moved.
     seen: dict[bytes, tuple[int, bytes, int]] = {start: (misplaced, b"", -1)}
-    heap: list[tuple[int, int, bytes]] = [(misplaced, misplaced, start)]
+    heap: list[tuple[int, int, bytes]] = [(hurry * misplaced, misplaced, start)]
     closed: set[bytes] = set()
     while heap:
-        estimate, left, placed = heapq.heappop(heap)
+        _, left, placed = heapq.heappop(heap)
         if placed in closed:
             continue
         closed.add(placed)
         if placed == goal:
-            return _moves(puzzle, seen, placed), True
+            return _moves(puzzle, seen, placed), hurry == 1
         if not work.spend():
             return None, False
-        moved = seen[placed][2]
+        estimate, _, moved = seen[placed]
         spare = None if most is None else most - estimate
         for k, q, extra in neighbours(puzzle, placed, spare):
             # Twice in a row is once, for less.
@@ -109,7 +112,8 @@ def cheapest(puzzle: zone.Puzzle, most: int | None, work: Work) -> tuple[list[Mo
             if known is None or new < known[0]:
                 # Among those that cannot be told apart it is not known which one moved.
                 seen[key] = (new, placed, -1 if puzzle.alike else k)
-                heapq.heappush(heap, (new, rest, key))
+                heapq.heappush(heap, (new + (hurry - 1) * rest, rest, key))
+                closed.discard(key)
     return None, True
 
 

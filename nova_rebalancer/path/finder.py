@@ -36,6 +36,9 @@ ATTEMPTS = 16
 FEW = 4
 """How often it is tried where the first way is the cheapest, so that others may be quicker."""
 
+HURRIED = 500
+"""How many placements of a small zone are looked at for any cheaper way."""
+
 ROUNDS = 300_000
 """How many moves are tried to find fewer rounds, all zones together."""
 
@@ -202,6 +205,8 @@ class _Search:
         direct = sum(self._price[v] for v in part.goal)
         found = self._heuristic(part, direct)
         puzzle = zone.puzzle(self._board, part, self._price)
+        if puzzle is not None and not found.optimal and puzzle.sane(puzzle.goal):
+            found = self._hurried(puzzle, found)
         if not found.optimal and not self._limits.spent():
             found = self._prove(part, puzzle, found)
         if puzzle is not None and not found.pending:
@@ -271,6 +276,15 @@ class _Search:
             return None
         hops = [_turned(hop) for hop in reversed(one.hops)]
         return Found(hops, {}) if shortcut.sane(self._board, hops) else None
+
+    def _hurried(self, puzzle: zone.Puzzle, found: Found) -> Found:
+        """Look for something cheaper, or for any way, at no more than a few placements."""
+        most = None if found.pending else self._priced(found.hops)
+        work = exact.Work(HURRIED, self._limits)
+        moves, _ = exact.cheapest(puzzle, most, work, hurry=2)
+        if moves is None or len(moves) > self._left:
+            return found
+        return Found(shortcut.shorten(self._board, self._hops(puzzle, moves)), {})
 
     def _prove(self, part: zone.Zone, puzzle: zone.Puzzle | None, found: Found) -> Found:
         """Let the exact search say whether there is anything cheaper, or anything at all."""
