@@ -205,9 +205,9 @@ class _Search:
         direct = sum(self._price[v] for v in part.goal)
         found = self._heuristic(part, direct)
         puzzle = zone.puzzle(self._board, part, self._price)
-        if puzzle is not None and not found.optimal and puzzle.sane(puzzle.goal):
-            found = self._hurried(puzzle, found)
         if not found.optimal and not self._limits.spent():
+            if puzzle is not None and puzzle.sane(puzzle.goal):
+                found = self._hurried(puzzle, found)
             found = self._prove(part, puzzle, found)
         if puzzle is not None and not found.pending:
             found = self._in_rounds(puzzle, found)
