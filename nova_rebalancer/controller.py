@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import dataclasses
 import importlib.metadata
 import logging
+import math
 import time
 from typing import Any
 
@@ -231,12 +232,20 @@ def cost_of(
     Raises
     ------
     UsageError
-        If there is no such cost, or the options do not fit it.
+        If there is no such cost, the options do not fit it, or what it says is no cost.
     """
     names = [field.name for field in dataclasses.fields(costs.Settings)]
     settings = costs.Settings(**{name: getattr(options, name) for name in names})
     make: costs.Make = plugin("nova_rebalancer.costs", options.cost)
-    return make(snapshot, start, settings)
+    cost = make(snapshot, start, settings)
+    for v, name in enumerate(start.instances):
+        paid, took_s = cost.cost(start, v), cost.duration_s(start, v)
+        if not (0 <= paid < math.inf and 0 < took_s < math.inf):
+            raise exceptions.UsageError(
+                f"--cost {options.cost}: it says that a migration of {name} costs {paid} and takes "
+                f"{took_s} s; the cost must be a number of at least 0, the time more than 0"
+            )
+    return cost
 
 
 def checks_of(options: Mapping[str, Any]) -> tuple[checks.Chosen, ...]:

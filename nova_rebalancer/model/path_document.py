@@ -38,7 +38,8 @@ def document(
         "cost": None if none else _number(found.cost),
         "optimal": none or found.optimal,
         "migrations": [
-            _migration(start, k, one, None if guests is None else guests[one.hop.v])
+            migration(start, k, one, None if guests is None else guests[one.hop.v])
+            | {"reason": why(_reason(start, one.hop, found.unreachable))}
             | ({} if guests is not None else {"wave": round(one.end_s), "memory_mib": None})
             for k, one in enumerate(migrations)
         ],
@@ -55,20 +56,15 @@ def _number(value: float) -> int | float:
     return int(value) if value == int(value) else value
 
 
-def _migration(
-    start: state.PlacementState,
-    k: int,
-    one: path.Migration,
-    said: Sequence[cloud.GuestCell] | None,
-) -> dict[str, Any]:
-    name, host = start.instances[one.hop.v], start.service_hosts[one.hop.dest]
+def _reason(
+    start: state.PlacementState, hop: path.Hop, unreachable: Mapping[int, reason.Reason]
+) -> reason.Reason:
+    """Return why a hop is made; who does not reach its target has no hop that leads there."""
+    name, host = start.instances[hop.v], start.service_hosts[hop.dest]
     code, text = "leads_to_target", f"the target has {name} on {host}"
-    if one.hop.role == path.BYPASS:
+    if hop.role == path.BYPASS or hop.v in unreachable:
         code, text = "makes_room", f"{name} waits on {host} while others move"
-    return {
-        **migration(start, k, one, said),
-        "reason": why(reason.Reason(code, {"host": host}, text)),
-    }
+    return reason.Reason(code, {"host": host}, text)
 
 
 def migration(

@@ -35,7 +35,7 @@ CODES: Mapping[str, str] = {
     "not_allowed": "A rule keeps it off the host it was meant for.",
     "no_room": "No order of migrations was found that makes room for it.",
     "no_path": "It is proved that no order of migrations leads to the target.",
-    "max_migrations": "The limit on migrations was spent.",
+    "max_migrations": "The limit on migrations does not allow it.",
 }
 """Every code a document of this version can hold, and what it means."""
 

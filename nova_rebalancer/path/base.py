@@ -15,7 +15,7 @@ class Cost(Protocol):
     """What a migration costs and how long it takes."""
 
     def cost(self, start: state.PlacementState, v: int) -> float:
-        """Return the cost of moving instance ``v`` once; only comparisons matter."""
+        """Return the cost of moving instance ``v`` once, >= 0; only comparisons matter."""
 
     def duration_s(self, start: state.PlacementState, v: int) -> float:
         """Return the estimated seconds that moving instance ``v`` takes, > 0."""

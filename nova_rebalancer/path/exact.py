@@ -98,11 +98,11 @@ def cheapest(
             return _moves(puzzle, seen, placed), hurry == 1
         if not work.spend():
             return None, False
-        estimate, _, moved = seen[placed]
+        estimate, before, moved = seen[placed]
         spare = None if most is None else most - estimate
         for k, q, extra in neighbours(puzzle, placed, spare):
-            # Twice in a row is once, for less.
-            if k == moved:
+            # Twice in a row is once, for less, but where it comes to other cells of one host.
+            if k == moved and puzzle.host[q] != puzzle.host[before[k]]:
                 continue
             new, rest = estimate + extra, left + extra - price[k]
             after = bytearray(placed)

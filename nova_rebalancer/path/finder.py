@@ -42,12 +42,16 @@ HURRIED = 500
 ROUNDS = 300_000
 """How many moves are tried to find fewer rounds, all zones together."""
 
+SLACK = board.UNIT >> 10
+"""As a price: how many more migrations fewer rounds may have, at the same cost."""
+
 
 @dataclasses.dataclass(slots=True)
 class Found:
     """What is known of one zone: the hops, what they leave undone, what is proved.
 
-    ``begins`` are the starts of the hops, seconds, where these are known to be good.
+    ``begins`` are the starts of the hops, seconds, where these are known to be good.  ``too_long``
+    says that there is a path, and that it has more migrations than are left.
     """
 
     hops: list[path.Hop]
@@ -55,6 +59,7 @@ class Found:
     optimal: bool = False
     begins: list[float] | None = None
     certificate: Mapping[str, Any] | None = None
+    too_long: bool = False
 
 
 def find(
@@ -80,7 +85,8 @@ def find(
         hops += one.hops
     unreachable = dict(refused)
     for one in found:
-        unreachable.update(_left(start, one, len(hops) >= limits.max_migrations))
+        spent = one.too_long or len(hops) >= limits.max_migrations
+        unreachable.update(_left(start, one, spent))
     proofs = [one.certificate for one in found if one.certificate is not None]
     if refused:
         proofs.insert(0, _endpoint(start, host_of, refused))
@@ -169,7 +175,7 @@ def _left(start: state.PlacementState, found: Found, spent: bool) -> dict[int, r
     if found.certificate is not None:
         code, why = "no_path", "it is proved that no order of migrations leads to the target"
     elif spent:
-        code, why = "max_migrations", "the limit on migrations was spent"
+        code, why = "max_migrations", "the limit on migrations does not allow it"
     else:
         code, why = "no_room", "no order of migrations was found that makes room for it"
     left = {}
@@ -309,7 +315,8 @@ class _Search:
             if reached.moves is None:
                 return found
             hops = self._hops(puzzle, reached.moves)
-            if len(hops) <= self._left:
+            found.too_long = len(hops) > self._left
+            if not found.too_long:
                 found = Found(hops, {})
         most = None if found.pending else self._priced(found.hops)
         moves, sure = exact.cheapest(puzzle, most, self._work)
@@ -333,14 +340,17 @@ class _Search:
         took = round(max(begins) / duration) + 1
         most = None
         if limits.prefer == base.COST:
-            most = (self._priced(found.hops) // board.UNIT + 1) * board.UNIT - 1
+            most = self._priced(found.hops) + SLACK
         rounded = rounds.fewest(puzzle, most, took, self._rounds)
         if rounded is None or sum(map(len, rounded)) > self._left:
             return found
         moves = [move for moves in rounded for move in moves]
         begins = [duration * n for n, moves in enumerate(rounded) for _ in moves]
         hops = self._hops(puzzle, moves)
-        optimal = found.optimal and self._cost_of(hops) <= self._cost_of(found.hops)
+        dearer = self._cost_of(hops) > self._cost_of(found.hops) + 1e-9
+        if dearer and limits.prefer == base.COST:
+            return found
+        optimal = found.optimal and not dearer
         return Found(hops, {}, optimal, begins=begins)
 
     def _cost_of(self, hops: Sequence[path.Hop]) -> float:

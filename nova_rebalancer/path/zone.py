@@ -91,7 +91,7 @@ class Puzzle:
     takes
         For each instance what it takes at each spot that it may be on, by the spot's position.
     moves
-        The same as (spot, host, what it takes, mask) for a quick loop.
+        The same of the spots that it may come to, as (spot, host, what it takes, mask).
     alike
         Ranges of instances that cannot be told apart and belong to one spot.
     start, goal
@@ -120,23 +120,21 @@ class Puzzle:
             for spot in _spots_of(on, zone, v):
                 taken, top = on.take(v, spot[1])
                 takes[at[spot]] = (taken + (packed << width), top + (mask << width))
+            # Nothing returns to where it must not be, nor to cells that are not known.
+            moves = tuple(
+                (p, self.host[p], taken, top)
+                for p, (taken, top) in sorted(takes.items())
+                if start.allowed[start.eligibility_of[v], spots[p][0]]
+                and state.NOWHERE not in spots[p][1]
+            )
             goal = at[zone.goal.get(v, home)]
-            pieces.append(_Piece(tuple(sorted(takes.items())), price[v], goal, v, at[home]))
+            pieces.append(_Piece(tuple(sorted(takes.items())), moves, price[v], goal, v, at[home]))
         pieces.sort()
         self.instances = [piece.v for piece in pieces]
         self.price = [piece.price for piece in pieces]
         self.takes = [dict(piece.takes) for piece in pieces]
-        # Nothing returns to where it must not be, nor to cells that are not known.
-        self.moves = [
-            [
-                (p, self.host[p], taken, top)
-                for p, (taken, top) in piece.takes
-                if start.allowed[start.eligibility_of[piece.v], spots[p][0]]
-                and state.NOWHERE not in spots[p][1]
-            ]
-            for piece in pieces
-        ]
-        self.alike = _alike([(piece.takes, piece.price, piece.goal) for piece in pieces])
+        self.moves = [piece.moves for piece in pieces]
+        self.alike = _alike([piece[:-2] for piece in pieces])
         self.start = bytes(piece.home for piece in pieces)
         self.goal = bytes(piece.goal for piece in pieces)
         kinds = start.kind_of[list(zone.hosts)]
@@ -180,6 +178,7 @@ class _Piece(NamedTuple):
     """One instance; those that are alike are next to each other in order."""
 
     takes: tuple[tuple[int, tuple[int, int]], ...]
+    moves: tuple[tuple[int, int, int, int], ...]
     price: int
     goal: int
     v: int
@@ -212,7 +211,7 @@ def _spots_of(on: board.Board, zone: Zone, v: int) -> set[Spot]:
     return spots | {home, zone.goal.get(v, home)}
 
 
-def _alike(described: list[tuple[object, int, int]]) -> list[tuple[int, int]]:
+def _alike(described: list[tuple[object, ...]]) -> list[tuple[int, int]]:
     """Return the ranges, first and end, of equal neighbours."""
     ranges, first = [], 0
     for k in range(1, len(described) + 1):

@@ -186,6 +186,18 @@ def test_no_migrations(capsys, problem):
     assert [one["instance"] for one in found["unreachable"]] == ["u"]
 
 
+def test_a_part_of_the_way(capsys, problem):
+    """Who is left half-way waits there: nobody says that the target has it on that host."""
+    found = printed(capsys, "--problem", problem, "--id", "swap", "--max-migrations", "2")
+    goals = cases.swap()["final"]
+    left = [one["instance"] for one in found["unreachable"]]
+    assert found["reachable"] == "unknown" and len(found["migrations"]) == 2 and len(left) == 1
+    for one in found["migrations"]:
+        there = one["dest"] == goals[one["instance"]]
+        assert there != (one["instance"] in left)
+        assert one["reason"]["code"] == ("leads_to_target" if there else "makes_room")
+
+
 def test_a_target_on_a_snapshot(capsys, swapped, tmp_path):
     """The same for a snapshot, where a migration costs its memory; check accepts it."""
     file = tmp_path / "path.json"

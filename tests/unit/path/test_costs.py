@@ -183,6 +183,17 @@ def test_operators_own(own: None) -> None:
     assert json.loads(plan_document.dumps(dict(plan.options)))["cost"] == "volumes"
 
 
+@pytest.mark.parametrize(("cost", "took_s"), [("-1.0", "1.0"), ("float('nan')", "1"), ("1", "0")])
+def test_no_cost_at_all(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, cost: str, took_s: str
+) -> None:
+    """A plug-in that says what is no cost, or no time, is named with what it says of whom."""
+    code = OWN.replace("1.0 + self.counts[v]", cost).replace("100.0", took_s)
+    plugins.install(tmp_path, monkeypatch, "nova_rebalancer.costs", "volumes = mine:make", code)
+    with pytest.raises(exceptions.UsageError, match=r"--cost volumes: .*migration of i costs"):
+        cost_of(clouds.three_hosts(), cost="volumes")
+
+
 def test_no_such_cost(own: None) -> None:
     """A name that is not there, or does not load, stops the start and says what there is."""
     with pytest.raises(exceptions.UsageError, match=r'costs: no "money"; there are: .*volumes'):
