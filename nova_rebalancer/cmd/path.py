@@ -121,7 +121,8 @@ class Path(outcome.Lister):
             "--target",
             metavar="FILE",
             help="with --snapshot: where instances should be, {instance: host}; a host may be "
-            'written {"host": HOST, "numa": [CELL, ...]}, and is null for an instance that leaves',
+            'written {"host": HOST, "numa": [CELL, ...]}; it is null for an instance that leaves, '
+            'and a new one is {"host": HOST, "flavor": FLAVOR}, see --allow-stop',
         )
         parser.add_argument("--id", help="with --problem: answer this case only")
         parser.add_argument(

@@ -212,7 +212,7 @@ class _Search:
         found = self._heuristic(part, direct)
         puzzle = zone.puzzle(self._board, part, self._price)
         if not found.optimal and not self._limits.spent():
-            if puzzle is not None and puzzle.sane(puzzle.goal):
+            if puzzle is not None and puzzle.sane(puzzle.goal, since=puzzle.start):
                 found = self._hurried(puzzle, found)
             found = self._prove(part, puzzle, found)
         if puzzle is not None and not found.pending:
@@ -299,7 +299,7 @@ class _Search:
             if certificate is not None:
                 found.certificate = certificate
                 return found
-        if puzzle is None or not puzzle.sane(puzzle.goal):
+        if puzzle is None or not puzzle.sane(puzzle.goal, since=puzzle.start):
             return found
         if found.pending:
             reached = exact.reach(puzzle, self._work)

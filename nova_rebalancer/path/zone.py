@@ -9,6 +9,7 @@ itself.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -156,12 +157,17 @@ class Puzzle:
             free[host[p]] -= takes[p][0]
         return free
 
-    def sane(self, placed: bytes) -> bool:
-        """Whether no host carries more than it has of anything that its instances take."""
+    def sane(self, placed: bytes, since: bytes = b"") -> bool:
+        """Whether no host carries more than it has of anything that its instances take.
+
+        With another placement ``since``, what those take that are elsewhere there: what was
+        overfull before they came is no fault of theirs.
+        """
         free = self.free_at(placed)
         return all(
             free[self.host[p]] & takes[p][1] == takes[p][1]
-            for p, takes in zip(placed, self.takes, strict=True)
+            for p, takes, q in itertools.zip_longest(placed, self.takes, since)
+            if p != q
         )
 
     def canonical(self, placed: bytes) -> bytes:

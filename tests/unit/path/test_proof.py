@@ -155,6 +155,25 @@ def test_exhausted() -> None:
     assert found.reachable is False and found.migrations == ()
 
 
+def test_beside_an_overfull_host() -> None:
+    """A host that is overfull and stays so keeps nobody from proofs about what others do.
+
+    d has 6 of 5.  The other hosts are those of the two tests above; in the first, nothing else can
+    be done.
+    """
+    start = rods(
+        {"a": 14, "b": 10, "d": 5}, {"x": (7, "a"), "y": (4, "a"), "z": (6, "b"), "o": (6, "d")}
+    )
+    found = way(start, {"x": "b", "z": "a"})
+    assert found.reachable is False and found.certificate is not None
+    start = rods(
+        {"a": 100, "b": 100, "c": 90, "d": 5},
+        {"x": (91, "a"), "y": (45, "b"), "z": (45, "b"), "o": (6, "d")},
+    )
+    found = way(start, {"x": "b", "y": "a", "z": "a"})
+    assert (found.reachable, found.optimal, found.cost) == (True, True, 271)
+
+
 def test_endpoint() -> None:
     """A target that a rule forbids is proved to be out of reach at once."""
     start = rods({"a": 10, "b": 10}, {"x": (6, "a"), "y": (1, "a")}, usable={"b": False})
