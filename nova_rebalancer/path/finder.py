@@ -211,7 +211,7 @@ class _Search:
         direct = sum(self._price[v] for v in part.goal)
         found = self._heuristic(part, direct)
         puzzle = zone.puzzle(self._board, part, self._price)
-        if not found.optimal and not self._limits.spent():
+        if not (found.optimal or found.certificate or self._limits.spent()):
             if puzzle is not None and puzzle.sane(puzzle.goal, since=puzzle.start):
                 found = self._hurried(puzzle, found)
             found = self._prove(part, puzzle, found)
@@ -226,8 +226,11 @@ class _Search:
         return sum(self._price[hop.v] for hop in hops)
 
     def _heuristic(self, part: zone.Zone, direct: int) -> Found:
-        """Try several ways and keep the best, or the one that leaves least undone."""
-        best = Found([], dict(part.goal))
+        """Try several ways and keep the best, or the one that leaves least undone.
+
+        With a proof, where there is one, that no way leads there.
+        """
+        best, certificate = Found([], dict(part.goal)), None
         least: tuple[float, ...] | None = None
         large = len(part.instances) > zone.MOST_INSTANCES
         for attempt in range(ATTEMPTS):
@@ -235,6 +238,9 @@ class _Search:
             tried = self._backward(part, rng) if attempt % 2 else self._forward(part, rng)
             if tried is None:
                 continue
+            if attempt == 0 and tried.pending and not self._limits.spent():
+                # Now, while there is time: what cannot be done at all is tried longest.
+                certificate = relaxation.proof(self._board, part, exact.FORWARD, part.goal)
             if not tried.pending:
                 tried.hops = shortcut.shorten(self._board, tried.hops)
                 tried.optimal = self._priced(tried.hops) == direct
@@ -246,6 +252,9 @@ class _Search:
             settled = large or best.optimal
             if (not best.pending and settled and attempt + 1 >= enough) or self._limits.spent():
                 break
+            if certificate is not None and not best.hops:
+                break
+        best.certificate = certificate
         return best
 
     def _rank(self, tried: Found, large: bool) -> tuple[float, ...]:
@@ -294,11 +303,6 @@ class _Search:
 
     def _prove(self, part: zone.Zone, puzzle: zone.Puzzle | None, found: Found) -> Found:
         """Let the exact search say whether there is anything cheaper, or anything at all."""
-        if found.pending:
-            certificate = relaxation.proof(self._board, part, exact.FORWARD, part.goal)
-            if certificate is not None:
-                found.certificate = certificate
-                return found
         if puzzle is None or not puzzle.sane(puzzle.goal, since=puzzle.start):
             return found
         if found.pending:

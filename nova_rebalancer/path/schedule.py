@@ -161,8 +161,11 @@ class _Clock:
             return False
         for name, amount in self._arrival[k]:
             left = self._free[name] - amount
-            if self._keeps:
-                left -= sum(more for j, more in self._coming[name].items() if j < k)
+            for j, more in self._coming[name].items() if self._keeps else ():
+                # Those that come earlier stand first, and mostly few of them fill it.
+                if left < 0 or j >= k:
+                    break
+                left -= more
             if left < 0:
                 return False
         return True

@@ -4,6 +4,7 @@
 import heapq
 import itertools
 import random
+import time
 
 import hypothesis
 import hypothesis.strategies as st
@@ -137,6 +138,18 @@ def test_stuck() -> None:
     assert found.reachable is False and found.optimal and found.cost == 0
     assert found.certificate == {"kind": "relaxation", "side": "initial", "stuck": ["x", "y"]}
     assert {why.code for why in found.unreachable.values()} == {"no_path"}
+
+
+def test_stuck_beyond_the_exact_search() -> None:
+    """That nothing can move is proved before the time goes into trying.
+
+    Two full hosts are to exchange all that they have, 150 instances each.
+    """
+    sizes = {f"{name}{k}": (2, name) for name in "ab" for k in range(150)}
+    start = rods({"a": 300, "b": 300}, sizes)
+    limits = base.Limits(10**6, deadline=time.monotonic() + 9)
+    found = finder.find(start, 1 - start.host_of, start.cells_of, COST, limits)
+    assert found.reachable is False and found.certificate is not None
 
 
 def test_exhausted() -> None:
