@@ -36,6 +36,9 @@ ATTEMPTS = 16
 FEW = 4
 """How often it is tried where the first way is the cheapest, so that others may be quicker."""
 
+LARGE = 2_000
+"""Above so many instances a way that was found is the one that is taken."""
+
 HURRIED = 500
 """How many placements of a small zone are looked at for any cheaper way."""
 
@@ -247,10 +250,12 @@ class _Search:
             rank = self._rank(tried, large)
             if least is None or rank < least:
                 best, least = tried, rank
-            # Large zones are solved at once or not at all: more seconds bring little.
-            enough = 1 if large and self._limits.prefer == base.COST else FEW
-            settled = large or best.optimal
-            if (not best.pending and settled and attempt + 1 >= enough) or self._limits.spent():
+            enough = ATTEMPTS
+            if not best.pending and (best.optimal or large):
+                # More ways may be quicker; where zones are large they take long to find.
+                once = best.optimal or len(part.instances) > LARGE
+                enough = 1 if once and large and self._limits.prefer == base.COST else FEW
+            if attempt + 1 >= enough or self._limits.spent():
                 break
             if certificate is not None and not best.hops:
                 break

@@ -42,9 +42,9 @@ def fewest(
         grown: dict[bytes, int] = {}
         way: dict[bytes, tuple[bytes, list[exact.Move]]] = {}
         for placed, paid in layer.items():
+            if not work.spend() or work.limits.spent():
+                return None
             for after, moves, price in _rounds(puzzle, placed, paid, most, work):
-                if work.left <= 0:
-                    return None
                 if price >= min(best.get(after, price + 1), grown.get(after, price + 1)):
                     continue
                 if done + _distance(puzzle, after, work.limits) >= fewer_than:

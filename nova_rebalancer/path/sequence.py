@@ -58,7 +58,8 @@ class Sequence:
     price
         Of one move of each instance, (V,), > 0.
     rng
-        Shakes the prices by up to a half, so that another attempt takes another way; None: no.
+        Shakes the order, and the prices by up to a half, so that another attempt takes another
+        way; None: no.
 
     Attributes
     ----------
@@ -80,6 +81,8 @@ class Sequence:
         # Host by host: what leaves one host makes useful room together, so that a path that is
         # stopped half-way has paid for what it did.
         order = sorted(goal, key=lambda v: (on.host_of[v], v))
+        if rng is not None:
+            rng.shuffle(order)
         self.pending = {v: goal[v] for v in order}
         self._price, self._rng = price, rng
         self._waiting: dict[int, dict[int, None]] = collections.defaultdict(dict)
