@@ -54,7 +54,7 @@ class Found:
     """What is known of one zone: the hops, what they leave undone, what is proved.
 
     ``begins`` are the starts of the hops, seconds, where these are known to be good.  ``too_long``
-    says that there is a path, and that it has more migrations than are left.
+    says that the limit on migrations ended it, or that there is a path with more of them.
     """
 
     hops: list[path.Hop]
@@ -260,6 +260,9 @@ class _Search:
             if certificate is not None and not best.hops:
                 break
         best.certificate = certificate
+        if best.pending:
+            best.too_long = len(best.hops) >= self._left
+            best.hops = shortcut.shorten(self._board, best.hops)
         return best
 
     def _rank(self, tried: Found, large: bool) -> tuple[float, ...]:

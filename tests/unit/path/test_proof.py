@@ -18,6 +18,7 @@ from nova_rebalancer.path import board
 from nova_rebalancer.path import exact
 from nova_rebalancer.path import finder
 from nova_rebalancer.path import memory
+from nova_rebalancer.path import shortcut
 from nova_rebalancer.path import zone
 from tests import clouds
 from tests.unit.path import test_finder
@@ -217,6 +218,27 @@ def test_too_few_migrations(most: int) -> None:
     found = finder.find(start, target.host_of, target.cells_of, COST, base.Limits(most))
     assert found.reachable is None and found.migrations == ()
     assert {why.code for why in found.unreachable.values()} == {"max_migrations"}
+
+
+def test_no_detours_half_way() -> None:
+    """A part of the way has no migrations that lead nowhere: it cannot be shortened.
+
+    Five nearly full hosts are each to have all that the one before has, in 40 migrations at most.
+    """
+    rng = random.Random(0)
+    sizes: dict[str, tuple[int, str]] = {}
+    for h in range(5):
+        left = 97
+        while left > 8:
+            size = min(left, rng.randint(8, 30))
+            sizes[f"v{len(sizes)}"] = (size, f"h{h}")
+            left -= size
+    start = rods({f"h{h}": 100 for h in range(5)}, sizes)
+    limits = base.Limits(40, work=1)
+    found = finder.find(start, (start.host_of + 1) % 5, start.cells_of, COST, limits)
+    hops = [one.hop for one in found.migrations]
+    assert found.reachable is None and hops
+    assert len(shortcut.shorten(board.Board(start), hops)) == len(hops)
 
 
 def test_zones_are_apart() -> None:
