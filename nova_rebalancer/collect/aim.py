@@ -5,9 +5,11 @@ A target is a plain ``{instance: host}`` object, made by any tool.  Instances th
 stay where they are.
 """
 
+import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
+import json
 from typing import Any
 from typing import TypeVar
 
@@ -87,8 +89,11 @@ def load(
         With the file and the place in it, if it names what is not there or twice, wants what is
         not allowed, or overfills something.
     """
-    document = files.parse_json(files.read_bytes(path), path)
+    data = files.read_bytes(path)
+    document = files.parse_json(data, path)
     try:
+        # The parser takes the last of two values of one key.
+        json.loads(data, object_pairs_hook=_each_once)
         return _aim(document, snapshot, settings, allow_stop)
     except (_Wrong, aim_sanity.InsaneTargetError) as error:
         raise exceptions.InputError(f"{path}: {' '.join(str(error).split())}") from None
@@ -96,6 +101,12 @@ def load(
 
 class _Wrong(Exception):
     """What is wrong with the target."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> None:
+    for name, times in collections.Counter(name for name, _ in pairs).items():
+        if times > 1:
+            raise _Wrong(f'"{name}": it is there {times} times')
 
 
 def _aim(document: Any, snapshot: cloud.Snapshot, settings: base.Settings, allow_stop: bool) -> Aim:

@@ -79,6 +79,14 @@ def test_what_is_wrong_has_its_place(target, text, tmp_path):
     assert refusal(named(), target, tmp_path).startswith(text)
 
 
+def test_named_twice(tmp_path):
+    """Of two hosts for one instance none is right."""
+    file = tmp_path / "target.json"
+    file.write_text('{"j": "b", "j": "c"}')
+    with pytest.raises(exceptions.InputError, match='"j": it is there 2 times'):
+        aim.load(str(file), clouds.facts_of(named()), base.DEFAULTS)
+
+
 def test_outside(tmp_path):
     """Who is on no host of the snapshot cannot be moved, and the reason is said."""
     made = clouds.three_hosts()
