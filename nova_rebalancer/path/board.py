@@ -360,7 +360,7 @@ def _own_rows(start: state.PlacementState) -> tuple[list[int], list[int]]:
     return own, pooled
 
 
-def prices(start: state.PlacementState, costs: Sequence[float]) -> list[int]:
+def prices(costs: Sequence[float]) -> list[int]:
     """Return the price of each move as a whole number: first the cost, then one for the move."""
     return [round(cost * UNIT) + 1 for cost in costs]
 

@@ -78,7 +78,7 @@ def find(
     the reason; the other migrations stand.  A change of cells on one host is not a migration.
     """
     goal, refused = _goal(start, host_of, cells_of)
-    price = board.prices(start, [cost.cost(start, v) for v in range(len(start.instances))])
+    price = board.prices([cost.cost(start, v) for v in range(len(start.instances))])
     search = _Search(start, goal, price, cost, limits)
     found = [search.solve(part) for part in zone.split(start, goal)]
     hops: list[path.Hop] = []
@@ -216,14 +216,18 @@ class _Search:
         puzzle = zone.puzzle(self._board, part, self._price)
         if not (found.optimal or found.certificate or self._limits.spent()):
             if puzzle is not None and puzzle.sane(puzzle.goal, since=puzzle.start):
-                found = self._hurried(puzzle, found)
-            found = self._prove(part, puzzle, found)
+                found = self._better(found, self._hurried(puzzle, found))
+            found = self._better(found, self._prove(part, puzzle, found))
         if puzzle is not None and not found.pending:
             found = self._in_rounds(puzzle, found)
         for hop in found.hops:
             self._board.move(hop.v, hop.dest, hop.dest_cells)
         self._left -= len(found.hops)
         return found
+
+    def _better(self, one: Found, other: Found) -> Found:
+        """Return the one that is cheaper, or quicker where that counts."""
+        return min(one, other, key=lambda tried: self._rank(tried, large=False))
 
     def _priced(self, hops: Sequence[path.Hop]) -> int:
         return sum(self._price[hop.v] for hop in hops)

@@ -288,6 +288,26 @@ def test_small_costs() -> None:
     assert found.cost == pytest.approx(0.12) and found.optimal
 
 
+@pytest.mark.parametrize(
+    ("prefer", "seconds", "cost"), [("cost", 27.0, 24_000), ("makespan", 23.0, 29_000)]
+)
+def test_prefer_with_sizes(prefer: str, seconds: float, cost: float) -> None:
+    """A cheaper way that is proved does not take the place of a quicker one that was found.
+
+    A second for each 1000 and one more.  v0 (5) goes to b, v2 (10) from there to a, v3 (9) to b,
+    one after another: 6 + 11 + 10.  It is quicker when v0 waits on c (6), so that v3 goes to b and
+    v0 away from a at once; then v2 (11) and v0 (6).
+    """
+    start = rods(
+        {"a": 24_000, "b": 19_000, "c": 19_000},
+        {"v0": (5_000, "a"), "v1": (11_000, "a"), "v2": (10_000, "b"), "v3": (9_000, "c")},
+    )
+    target = moved(start, {"v0": "b", "v2": "a", "v3": "b"})
+    limits = base.Limits(10**6, prefer=prefer)
+    found = finder.find(start, target.host_of, target.cells_of, COST, limits)
+    assert (found.makespan_s, found.cost) == (seconds, cost)
+
+
 def least_rounds(start: state.PlacementState, target: state.PlacementState) -> int | None:
     """The fewest rounds with one migration out of and into each host at a time, by trying all."""
     movable = np.nonzero(start.movable)[0].tolist()
@@ -328,6 +348,28 @@ def least_rounds(start: state.PlacementState, target: state.PlacementState) -> i
     return None
 
 
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(st.integers(0, 2**32))
+def test_quicker_where_that_counts(seed: int) -> None:
+    """Where the makespan counts the path takes no longer than the cheapest, and costs no less.
+
+    Large instances take longer than small ones.
+    """
+    rng = random.Random(seed)
+    names = "abcd"
+    sizes = {f"v{k}": (rng.randint(500, 45_000), rng.choice(names)) for k in range(6)}
+    full = {h: sum(size for size, on in sizes.values() if on == h) for h in names}
+    start = rods({h: full[h] + rng.randint(0, 30_000) for h in names}, sizes)
+    target = wandered(start, seed, 12)
+    cheap, quick = (
+        finder.find(start, target.host_of, target.cells_of, COST, base.Limits(10**6, prefer=prefer))
+        for prefer in (base.COST, base.MAKESPAN)
+    )
+    assert quick.reachable and cheap.reachable
+    assert quick.makespan_s <= cheap.makespan_s
+    assert quick.cost >= cheap.cost
+
+
 @hypothesis.settings(max_examples=40, deadline=None)
 @hypothesis.given(st.integers(0, 2**32))
 def test_fewest_rounds(seed: int) -> None:
@@ -362,7 +404,7 @@ def test_puzzle_is_the_ledger(made: clouds.Document, seed: int) -> None:
     }
     on = board.Board(start)
     for part in zone.split(start, goal):
-        puzzle = zone.puzzle(on, part, board.prices(start, [1.0] * len(start.instances)))
+        puzzle = zone.puzzle(on, part, board.prices([1.0] * len(start.instances)))
         if puzzle is None:
             continue
         book = ledger.Ledger(start)
@@ -395,7 +437,7 @@ def zoned(
     """The only zone of ``start``, as a puzzle with the goal."""
     on = board.Board(start)
     (part,) = zone.split(start, goal)
-    prices = board.prices(start, [COST.cost(start, v) for v in range(len(start.instances))])
+    prices = board.prices([COST.cost(start, v) for v in range(len(start.instances))])
     puzzle = zone.puzzle(on, part, prices)
     assert puzzle is not None
     return on, part, puzzle
