@@ -15,17 +15,27 @@ Name = tuple[str | int, ...]
 """Something limited, such as a resource of a host."""
 
 
+class Start:
+    """What is charged at the start, added up once for all hops of a question."""
+
+    def __init__(self, placement: state.PlacementState) -> None:
+        self.state = placement
+        self.used, self.cell_used = placement.used(), placement.cell_used()
+        self.groups, self.in_group = state.group_members(placement), state.in_groups(placement)
+        self.rows: list[list[int]] = placement.row_of.tolist()
+
+
 class Charges:
     """What hops of ``movers`` charge; nothing here changes with time."""
 
-    def __init__(self, start: state.PlacementState, movers: Collection[int]) -> None:
-        self._start = start
-        self._used, self._cell_used = start.used(), start.cell_used()
-        self._groups, self._in_group = state.group_members(start), state.in_groups(start)
+    def __init__(self, at: Start, movers: Collection[int]) -> None:
+        start = self._start = at.state
+        self._used, self._cell_used = at.used, at.cell_used
+        self._groups, self._in_group = at.groups, at.in_group
         self._rivals = {
             v: [u for u in start.conflicts.of(v).tolist() if u in movers] for v in movers
         }
-        self._rows: list[list[int]] = start.row_of.tolist()
+        self._rows = at.rows
         self._asked = {
             v: [(r, a) for r, a in enumerate(start.demand[v].tolist()) if a] for v in movers
         }

@@ -119,7 +119,7 @@ def from_hops(
 
     ``known`` are the starts of some hops, by position, which share no host with the others.
     """
-    held = charges.Charges(start, {hop.v for hop in hops})
+    held = charges.Charges(charges.Start(start), {hop.v for hop in hops})
     durations = [cost.duration_s(start, hop.v) for hop in hops]
     rest = [k for k in range(len(hops)) if k not in known]
     timed = schedule.begins_s(held, [hops[k] for k in rest], [durations[k] for k in rest], limits)
@@ -204,6 +204,7 @@ class _Search:
         self._start, self._goal, self._limits = start, goal, limits
         self._price, self._cost = price, cost
         self._board = board.Board(start)
+        self._charged = charges.Start(start)
         self._end: board.Board | None = None
         self._left = limits.max_migrations
         self._work = exact.Work(limits.work, limits)
@@ -274,13 +275,15 @@ class _Search:
         price, time_s = self._priced(tried.hops), 0.0
         prefer = self._limits.prefer
         if not tried.pending and not (large and prefer == base.COST):
-            held = charges.Charges(self._start, {hop.v for hop in tried.hops})
-            durations = [self._cost.duration_s(self._start, hop.v) for hop in tried.hops]
-            begins = schedule.begins_s(held, tried.hops, durations, self._limits)
-            ends = map(operator.add, begins, durations)
-            time_s = round(max(ends, default=0.0), 3)
+            time_s = round(self._makespan_s(tried.hops), 3)
         order = (price, time_s) if prefer == base.COST else (time_s, price)
         return len(tried.pending), *order
+
+    def _makespan_s(self, hops: Sequence[path.Hop]) -> float:
+        held = charges.Charges(self._charged, {hop.v for hop in hops})
+        durations = [self._cost.duration_s(self._start, hop.v) for hop in hops]
+        begins = schedule.begins_s(held, hops, durations, self._limits)
+        return max(map(operator.add, begins, durations), default=0.0)
 
     def _forward(self, part: zone.Zone, rng: random.Random | None) -> Found:
         one = sequence.Sequence(self._board, part.goal, self._price, rng)
@@ -351,9 +354,7 @@ class _Search:
         if len(durations) > 1 or limits.total is not None or limits.links or not found.hops:
             return found
         (duration,) = durations
-        held = charges.Charges(self._start, {hop.v for hop in found.hops})
-        begins = schedule.begins_s(held, found.hops, [duration] * len(found.hops), limits)
-        took = round(max(begins) / duration) + 1
+        took = round(self._makespan_s(found.hops) / duration)
         most = None
         if limits.prefer == base.COST:
             most = self._priced(found.hops) + SLACK
