@@ -18,22 +18,29 @@ from nova_rebalancer.plan import base
 TICK_S = 0.2
 
 
+def bar(stream: TextIO, what: str, total: float | None, shape: str) -> "tqdm.tqdm[Any] | None":
+    """Return a bar of ``shape`` (``bar_format`` of tqdm) on a terminal, None elsewhere."""
+    if not stream.isatty():
+        return None
+    return tqdm.tqdm(
+        total=total,
+        file=stream,
+        desc=what,
+        leave=False,
+        # A terminal that does not tell its size says 0, and tqdm would draw nothing.
+        ncols=shutil.get_terminal_size().columns,
+        nrows=shutil.get_terminal_size().lines,
+        bar_format=shape,
+    )
+
+
 class Fetching(reader.Progress):
     """One line on a terminal with what is read of a cloud; nothing elsewhere."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._counts: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._bar: tqdm.tqdm[Any] | None = None
-        if stream.isatty():
-            self._bar = tqdm.tqdm(
-                file=stream,
-                desc=f"reading {name}",
-                leave=False,
-                ncols=shutil.get_terminal_size().columns,
-                nrows=shutil.get_terminal_size().lines,
-                bar_format="{desc}: {elapsed}{postfix}",
-            )
+        self._bar = bar(stream, f"reading {name}", None, "{desc}: {elapsed}{postfix}")
 
     def step(self, what: str, done: int, total: int | None = None) -> None:
         """Show how far it is."""
@@ -84,17 +91,8 @@ class Counting(Interruptible):
 
     def __init__(self, stream: TextIO, what: str, total: int) -> None:
         super().__init__()
-        self._bar: tqdm.tqdm[Any] | None = None
-        if stream.isatty() and total > 1:
-            self._bar = tqdm.tqdm(
-                total=total,
-                file=stream,
-                desc=what,
-                leave=False,
-                ncols=shutil.get_terminal_size().columns,
-                nrows=shutil.get_terminal_size().lines,
-                bar_format="{desc} {bar:24} {n_fmt} of {total_fmt}, {elapsed}{postfix}",
-            )
+        shape = "{desc} {bar:24} {n_fmt} of {total_fmt}, {elapsed}{postfix}"
+        self._bar = bar(stream, what, total, shape) if total > 1 else None
 
     def begin(self, name: str) -> None:
         """Show what is being done."""
@@ -131,21 +129,11 @@ class Progress(Interruptible, base.Watch):
         self._bound: float | None = None
         self._began = time.monotonic()
         self._limit_s = time_limit_s
-        self._bar: tqdm.tqdm[Any] | None = None
         self._ticker: threading.Thread | None = None
-        if stream.isatty():
-            self._bar = tqdm.tqdm(
-                total=time_limit_s,
-                file=stream,
-                desc="planning",
-                leave=False,
-                # A terminal that does not tell its size says 0, and tqdm would draw nothing.
-                ncols=shutil.get_terminal_size().columns,
-                nrows=shutil.get_terminal_size().lines,
-                bar_format="{desc} {bar:24} {n:.0f} s of {total:.0f} s{postfix}"
-                if time_limit_s
-                else "{desc} {n:.0f} s{postfix}",
-            )
+        shape = "{desc} {n:.0f} s{postfix}"
+        if time_limit_s:
+            shape = "{desc} {bar:24} {n:.0f} s of {total:.0f} s{postfix}"
+        self._bar = bar(stream, "planning", time_limit_s, shape)
 
     def incumbent(self, value: float) -> None:
         """Keep the best value."""

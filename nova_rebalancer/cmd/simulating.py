@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person sees while days are simulated, and how Ctrl-C ends them."""
 
-import shutil
 import types
 from typing import Any
 from typing import TextIO
@@ -29,16 +28,8 @@ class Progress(progress.Interruptible, days.Watch):
     def begin(self, name: str, begun_s: float, count: float) -> None:
         """Say that the ``count`` days of a policy begin."""
         self._begun_s = begun_s
-        if self._stream.isatty():
-            self._bar = tqdm.tqdm(
-                total=count,
-                file=self._stream,
-                desc=name,
-                leave=False,
-                ncols=shutil.get_terminal_size().columns,
-                nrows=shutil.get_terminal_size().lines,
-                bar_format="{desc} {bar:24} day {n:.1f} of {total:g}{postfix}",
-            )
+        shape = "{desc} {bar:24} day {n:.1f} of {total:g}{postfix}"
+        self._bar = progress.bar(self._stream, name, count, shape)
 
     def reached(self, at_s: float) -> None:
         """Show how far it is."""
