@@ -17,10 +17,10 @@ ours
     the planner ``auto``;
 hindsight
     whoever knows the future: each night it tries nothing, the plans of ``ours`` and of ``greedy``
-    for two instance sizes, and all of these without the instances that will be gone within a day;
-    lets the boots and departures that will really come go by on a copy of the cloud for
-    ``--foresight`` days after each; and takes the plan with the fewest refused boots, then refused
-    cores.
+    for the same sizes and for two single ones, and all of these without the instances that will be
+    gone within a day; lets the boots and departures that will really come go by on a copy of the
+    cloud for ``--foresight`` days after each; and takes the plan with the fewest refused boots,
+    then refused cores.
 
 one pool
     no cloud, but what each of them could hope for: all that is free on usable hosts lies in one
@@ -37,6 +37,7 @@ the goal (fragment rate): the cloud without a plan minus with it, summed over th
 
 import argparse
 from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import heapq
 import itertools
@@ -134,6 +135,11 @@ def one_pool(begun: days.Days, story: arrivals.Story, until_s: float) -> days.Co
     return counts
 
 
+def listed(cores: Sequence[int]) -> str:
+    """Sizes as they are written."""
+    return ",".join(map(str, cores))
+
+
 class Hindsight:
     """Chooses plans by what will come of them."""
 
@@ -174,11 +180,11 @@ class Hindsight:
         }
         for label, one in zip(("ours", "greedy"), self._policies, strict=True):
             assert one.options is not None
-            sizes = sorted({*SIZES, one.options.fragment_cores})
+            sizes = dict.fromkeys((one.options.fragment_cores, *((x,) for x in SIZES)))
             for cores, kept in itertools.product(sizes, ({}, leaving)):
                 options = dataclasses.replace(one.options, learnt=kept, fragment_cores=cores)
                 changed = dataclasses.replace(one, options=options)
-                name = f"{label} {cores}" + (", stayers" if kept else "")
+                name = f"{label} {listed(cores)}" + (" stayers" if kept else "")
                 yield name, policy.decide(changed, facts, days.Watch())
         yield "nothing", None
 
@@ -191,9 +197,9 @@ def measure(name: str, load: float, seed: int, given: argparse.Namespace) -> Ite
         name, load, seed, "one pool", counts.boots, counts.refused, counts.refused_cores, 0, 0.0,
         None, None, 0.0,
     )  # fmt: skip
-    goal = fragmentation.Fragmentation(given.fragment_cores)
+    goal = fragmentation.Fragmentation(*given.fragment_cores)
     words = f"max-migrations={given.max_migrations} max-gib={given.max_gib} every=24h"
-    words += f" fragment-cores={given.fragment_cores} work-limit={given.work_limit}"
+    words += f" fragment-cores={listed(given.fragment_cores)} work-limit={given.work_limit}"
     # The simulated scheduler does not look at soft server groups, so no plan pays for them here.
     rules = {"soft_group_cost": 0.0}
     ours = policy.parse(f"auto {words}", rules, given.fragment_cores)
@@ -286,7 +292,9 @@ def main() -> None:
     parser.add_argument("--lifetime", type=float, default=5, help="mean, in days")
     parser.add_argument("--gib-per-core", type=float, default=2.6)
     parser.add_argument("--scheduler", choices=("spread", "pack"), default="pack")
-    parser.add_argument("--fragment-cores", type=int, default=32)
+    parser.add_argument(
+        "--fragment-cores", type=fragmentation.sizes, default=(32, 16, 8, 4), metavar="X[,X]"
+    )
     parser.add_argument("--max-migrations", type=int, default=20)
     parser.add_argument("--max-gib", type=float, default=500)
     parser.add_argument("--work-limit", type=int, default=1)

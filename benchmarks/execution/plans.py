@@ -205,7 +205,7 @@ def _document(
     source: Source, start: state.PlacementState, found: path.MigrationPath, seed: int
 ) -> Json:
     options = controller.Options(max_migrations=max(1, len(found.migrations)), seed=seed)
-    goal = fragmentation.Fragmentation(cores=options.fragment_cores)
+    goal = fragmentation.Fragmentation(*options.fragment_cores)
     steps = goal.trace(start, [migration.hop for migration in found.migrations])
     plan = plan_document.Plan(
         source.snapshot,

@@ -2,6 +2,7 @@
 """What the plan says it gains, computed again from the placements."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import math
 
 from nova_rebalancer.checker import broken
@@ -80,7 +81,7 @@ def _both(
 ) -> tuple[float, float] | None:
     """Return the value of one goal before and after; None if it is not known."""
     if name == "fragmentation":
-        cores = int(options["fragment_cores"])
+        cores = sizes(options)
         after = fragment_rate(cloud, facts.load(cloud, final), final, cores)
         return fragment_rate(cloud, load, cloud.placement, cores), after
     before, end = (
@@ -93,9 +94,11 @@ def fragment_rate(
     cloud: facts.Cloud,
     load: Mapping[facts.Limit, int],
     placement: Mapping[str, facts.Place],
-    cores: int,
+    cores: Sequence[int],
 ) -> float:
     """Share of the free cores that no instance of ``cores`` cores can use, in [0, 1].
+
+    Of several sizes the shares are weighted by how many instances all free cores would be.
 
     Counts hosts that are enabled, up and read whole: each NUMA cell by itself where the cells
     are known and every instance keeps to some of them, else the host as one.
@@ -111,7 +114,7 @@ def fragment_rate(
         if cloud.instances[name].guests is None
         for host in (home.host, *cloud.also_at.get(name, ()))
     }
-    free = fragments = 0
+    free, fragments = 0, [0] * len(cores)
     for host in cloud.hosts.values():
         if host.unusable:
             continue
@@ -131,8 +134,18 @@ def fragment_rate(
         for unit in units:
             left = max(0, facts.capacity(cloud, unit) - load.get(unit, 0))
             free += left
-            fragments += left % cores
-    return fragments / free if free else 0.0
+            for i, size in enumerate(cores):
+                fragments[i] += left % size
+    if not free:
+        return 0.0
+    lost = sum(amount / size for amount, size in zip(fragments, cores, strict=True))
+    return lost / sum(free / size for size in cores)
+
+
+def sizes(options: documents.Document) -> list[int]:
+    """Return the sizes of the fragment rate; older plans have one, and not in a list."""
+    said = options["fragment_cores"]
+    return [int(size) for size in (said if isinstance(said, list) else [said])]
 
 
 def _values(stated: documents.Document, replayed: Mapping[str, float], where: str) -> None:

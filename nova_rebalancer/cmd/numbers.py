@@ -24,6 +24,16 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def sizes(text: str) -> tuple[int, ...]:
+    """Read each X of the fragment rate, with commas between them."""
+    from nova_rebalancer.model.objectives import fragmentation
+
+    try:
+        return fragmentation.sizes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def amount(text: str) -> float:
     """Read a finite number of at least 0."""
     try:

@@ -21,7 +21,6 @@ from nova_rebalancer.cmd import worth
 
 LOG = logging.getLogger(__name__)
 
-MOST_CORES = 1_000_000
 WARNINGS = 5
 """Overfull hosts named at most."""
 
@@ -88,8 +87,9 @@ class Plan(outcome.Lister):
         parser.add_argument(
             "--fragment-cores",
             metavar="X",
-            type=numbers.whole(1, MOST_CORES),
-            help="cores of the instance that free capacity should have room for (default 16)",
+            type=numbers.sizes,
+            help="cores of the instance that free capacity should have room for; several sizes "
+            "count alike, as 32,16,8,4 (default 16)",
         )
         parser.add_argument(
             "--planner",

@@ -13,6 +13,7 @@ from nova_rebalancer import controller
 from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import numbers
 from nova_rebalancer.model import scope
+from nova_rebalancer.model.objectives import fragmentation
 
 
 def load(files: Sequence[str] | None) -> Any:
@@ -35,6 +36,23 @@ def load(files: Sequence[str] | None) -> Any:
         text = " ".join(str(error).split())
         raise exceptions.InputError(f"configuration: {text}") from None
     return conf
+
+
+def fragment_cores(given: argparse.Namespace, conf: Any) -> tuple[int, ...]:
+    """Return each X of the fragment rate.
+
+    Raises
+    ------
+    InputError
+        If the configuration says what is no size.
+    """
+    if given.fragment_cores is not None:
+        said: tuple[int, ...] = given.fragment_cores
+        return said
+    try:
+        return fragmentation.Fragmentation(*conf.fragmentation.cores).cores
+    except ValueError as error:
+        raise exceptions.InputError(f"configuration: [fragmentation] cores: {error}") from None
 
 
 def options(conf: Any, given: argparse.Namespace) -> controller.Options:
@@ -62,7 +80,7 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         busy_w=conf.goals.busy_w,
         inlet_limit_c=conf.goals.inlet_limit_c,
         locality_key=conf.goals.locality_key,
-        fragment_cores=pick(given.fragment_cores, conf.fragmentation.cores),
+        fragment_cores=fragment_cores(given, conf),
         planner=pick(given.planner, conf.planner.planner),
         max_migrations=pick(given.max_migrations, conf.planner.max_migrations),
         time_limit_s=time_limit_s,

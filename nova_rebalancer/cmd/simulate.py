@@ -128,8 +128,9 @@ class Simulate(outcome.Lister):
         parser.add_argument(
             "--fragment-cores",
             metavar="X",
-            type=numbers.whole(0, numbers.MOST_SEED),
-            help="cores of the instance whose fragment rate is shown (default 16)",
+            type=numbers.sizes,
+            help="cores of the instance whose fragment rate is shown, and that policies make room "
+            "for where they do not say it; several sizes as 32,16,8,4 (default 16)",
         )
         parser.add_argument("--output", metavar="FILE", help="write the document of -f json here")
         parser.add_argument(
@@ -151,7 +152,7 @@ class Simulate(outcome.Lister):
         from nova_rebalancer.sim import results
 
         conf = settings.load(self.app_args.config_file)
-        cores = parsed_args.fragment_cores or conf.fragmentation.cores
+        cores = settings.fragment_cores(parsed_args, conf)
         rules = _rules(conf)
         policies = [
             policy.parse(text, rules, cores) for text in parsed_args.policy or DEFAULT_POLICIES
@@ -164,7 +165,7 @@ class Simulate(outcome.Lister):
         until_s = begun_s + parsed_args.days * arrivals.DAY_S
         if not story.boots or story.boots[-1].at_s < until_s - arrivals.DAY_S:
             LOG.warning("the arrivals end before the last day")
-        goal = fragmentation.Fragmentation(cores)
+        goal = fragmentation.Fragmentation(*cores)
         runs = []
         with simulating.Progress(self.app.stderr) as watch:
             begun = days.Days(cloud, story, parsed_args.scheduler)

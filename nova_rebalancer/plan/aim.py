@@ -78,7 +78,7 @@ class Aim:
         for goal in goals:
             if isinstance(goal, fragmentation.Fragmentation):
                 free = fragmentation.unit_free(now, now.used(), now.cell_used(), now.topologyless())
-                found += (free % goal.cores).sum(axis=1)
+                found += goal.residue(free).sum(axis=1) / goal.per_core
             elif isinstance(goal, separable.Separable):
                 found += _prices(goal.formula, now) * len(now.hosts)
                 found += _room(goal.formula, now) * len(now.hosts)

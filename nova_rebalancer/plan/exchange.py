@@ -85,9 +85,9 @@ class Entrance:
 class Cloud:
     """A state as shapes.
 
-    ``weight`` is what an instance of each kind takes of every unit it is on, and ``slot`` X, both
-    in steps; ``double`` says which kinds are on two cells; ``most`` is what could be free in a unit
-    at most.
+    ``weight`` is what an instance of each kind takes of every unit it is on, in steps; ``double``
+    says which kinds are on two cells; ``slots`` how many slots there are in so many free steps, up
+    to the ``most`` that could be free in a unit.
     """
 
     kinds: Sequence[kinds.Kind]
@@ -96,21 +96,21 @@ class Cloud:
     entrances: Sequence[Entrance]
     weight: Sequence[int]
     double: Sequence[bool]
-    slot: int
+    slots: Sequence[int]
     most: int
 
-    def slots(self, i: int) -> int:
+    def slots_of(self, i: int) -> int:
         """Return the slots of a host of shape ``i`` as it is."""
         shape = self.shapes[i]
         if not self.entrances[shape.entrance].counted:
             return 0
-        return sum(self.units[u].free // self.slot for u in shape.units)
+        return sum(self.slots[self.units[u].free] for u in shape.units)
 
 
-def cloud(start: state.PlacementState, cores: int) -> Cloud | None:
-    """Return ``start`` as shapes; None where cores are not all that such exchanges change.
+def cloud(start: state.PlacementState, cores: Sequence[int]) -> Cloud | None:
+    """Return ``start`` as shapes, with slots of each of ``cores``.
 
-    That is where nothing with cores may move, where an instance is on more than two cells, on two
+    None where cores are not all that such exchanges change.  That is where nothing with cores may move, where an instance is on more than two cells, on two
     that are not alike, on unknown ones or possibly on a host of more than two, where an instance
     without topology may come to a host with cells, where cores are counted in several resources,
     shared by hosts or not counted by a cell, where a unit is overfull, and where pricing would
@@ -161,12 +161,12 @@ def cloud(start: state.PlacementState, cores: int) -> Cloud | None:
 
 def _shapes(
     start: state.PlacementState,
-    cores: int,
+    cores: Sequence[int],
     found: Sequence[kinds.Kind],
     weight: Sequence[int],
     free: dict[int, list[int]],
 ) -> Cloud | None:
-    step = math.gcd(cores, *weight, *(cell for cells in free.values() for cell in cells))
+    step = math.gcd(*cores, *weight, *(cell for cells in free.values() for cell in cells))
     double = [int(start.guests_of[kind.example]) == 2 for kind in found]
     held: dict[tuple[int, int], Counts] = collections.defaultdict(dict)
     doubles: dict[int, Counts] = collections.defaultdict(dict)
@@ -215,7 +215,8 @@ def _shapes(
     work = len(units) * (most + 1) * (2 * most + 1 if any(double) else 1)
     if most > LARGEST or work > MOST_WORK:
         return None
-    return Cloud(found, shapes, units, tuple(entrances), steps, double, cores // step, most)
+    slots = [sum(amount * step // x for x in cores) for amount in range(most + 1)]
+    return Cloud(found, shapes, units, tuple(entrances), steps, double, slots, most)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -408,7 +409,7 @@ class Market:
         sizes = [len(shape.units) for shape in given.shapes]
         self._first = np.cumsum([0, *sizes[:-1]])
         self._free = np.array([unit.free for unit in given.units], dtype=np.int64)
-        self._slots = np.array([given.slots(i) for i in range(len(given.shapes))])
+        self._slots = np.array([given.slots_of(i) for i in range(len(given.shapes))])
         self.value = np.zeros(len(given.shapes))
 
     def price(self, price: arrays.Floats, per_move: float) -> None:
@@ -422,10 +423,9 @@ class Market:
         for entering in (self._in, self._in_twice):
             entering.price(-price)
         most = self.cloud.most
-        amounts = np.arange(most + 1)
         # Worth of so many free cores at each entrance, with what had best enter there.
         rest = np.full((len(self.cloud.entrances), most + 1), NEVER)
-        slots = amounts // self.cloud.slot
+        slots = np.array(self.cloud.slots)
         for taken in range(most + 1):
             left = slots[: most + 1 - taken] * self._counted[:, None]
             np.maximum(rest[:, taken:], self._in.table[:, taken, None] + left, out=rest[:, taken:])
@@ -485,7 +485,7 @@ class Market:
             for sign, counts in ((1, part.leave), (-1, part.enter))
             for k, count in counts.items()
         )
-        return after // given.slot - unit.free // given.slot
+        return given.slots[after] - given.slots[unit.free]
 
     def near(self, slack: float, at_once: int = ANY, most: int = ANY) -> Near | None:
         """Return all exchanges that are worth at most ``slack`` less than the best of their shape.
@@ -528,7 +528,7 @@ class Market:
             if out[leave] + self._rest[e, free + leave] < least - CLOSE:
                 continue
             for enter in range(free + leave + 1):
-                slots = (free + leave - enter) // self.cloud.slot * counted
+                slots = self.cloud.slots[free + leave - enter] * counted
                 into = float(self._in.table[e, enter])
                 if out[leave] + into + slots < least - CLOSE:
                     continue

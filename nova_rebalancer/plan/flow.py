@@ -37,7 +37,7 @@ class FlowModel:
     start
         The placement to improve.
     cores
-        X of the fragment rate; None where slots and free cores are not asked for.
+        Each X of the fragment rate; none where slots and free cores are not asked for.
     limit
         Most instances that may move, at least 1.
     tolerant
@@ -51,7 +51,7 @@ class FlowModel:
     def __init__(
         self,
         start: state.PlacementState,
-        cores: int | None,
+        cores: Sequence[int],
         limit: int,
         tolerant: bool = True,
         all_kinds: Sequence[kinds.Kind] | None = None,
@@ -60,7 +60,7 @@ class FlowModel:
         self.start = start = kinds.apart(start)
         self._tolerant = tolerant
         self._within = within
-        self.cores = cores or 1
+        self.cores = cores
         self.kinds = kinds.kinds(start) if all_kinds is None else all_kinds
         self.model = cp_model.CpModel()
         self.limit = min(limit, sum(kind.size for kind in self.kinds))
@@ -78,8 +78,8 @@ class FlowModel:
         self._add_conflicts()
         self.slots: Expr = 0
         self.free: Expr = 0
-        self._slots: dict[tuple[int, int], cp_model.IntVar] = {}
-        if cores is not None:
+        self._slots: dict[tuple[int, int, int], cp_model.IntVar] = {}
+        if cores:
             self._add_units()
         self._off_host: set[tuple[int, int]] = set()
 
@@ -261,7 +261,7 @@ class FlowModel:
                         self.model.add(sum(mine[h]) + sum(into[u][h]) <= 1)
 
     def _add_units(self) -> None:
-        """Slots of X cores in each unit, and the free cores of all."""
+        """Slots of each X cores in each unit, and the free cores of all."""
         start, model = self.start, self.model
         topologyless = start.topologyless()
         carried = self._topologyless_change()
@@ -280,9 +280,10 @@ class FlowModel:
                 free += units
                 continue
             for n, (expr, most) in enumerate(units):
-                slot = self._slots[h, n] = model.new_int_var(0, most // self.cores, "")
-                model.add(self.cores * slot <= expr)
-                slots.append(slot)
+                for x in self.cores:
+                    slot = self._slots[h, n, x] = model.new_int_var(0, most // x, "")
+                    model.add(x * slot <= expr)
+                    slots.append(slot)
                 free.append(expr)
         self.slots = sum(slots)
         self.free = sum(free)
@@ -333,18 +334,20 @@ class FlowModel:
         model.add(carried == 0).only_enforce_if(~whole)
         free = model.new_int_var(0, 2 * max(whole_most, 1) + 2**31, f"free_{h}")
         model.add(free == whole_free).only_enforce_if(whole)
-        slot = model.new_int_var(0, whole_most // self.cores, f"slots_{h}")
-        model.add(self.cores * slot <= whole_free).only_enforce_if(whole)
-        model.add(slot == 0).only_enforce_if(~whole)
-        slots.append(slot)
+        for x in self.cores:
+            slot = model.new_int_var(0, whole_most // x, f"slots_{h}")
+            model.add(x * slot <= whole_free).only_enforce_if(whole)
+            model.add(slot == 0).only_enforce_if(~whole)
+            slots.append(slot)
         cells: list[Expr] = []
         for n in range(int(start.cells[h])):
             cell_free, most = self._cell_free(h, n, r)
             cells.append(cell_free)
-            slot = model.new_int_var(0, most // self.cores, f"slots_{h}_{n}")
-            model.add(self.cores * slot <= cell_free).only_enforce_if(~whole)
-            model.add(slot == 0).only_enforce_if(whole)
-            slots.append(slot)
+            for x in self.cores:
+                slot = model.new_int_var(0, most // x, f"slots_{h}_{n}")
+                model.add(x * slot <= cell_free).only_enforce_if(~whole)
+                model.add(slot == 0).only_enforce_if(whole)
+                slots.append(slot)
         model.add(free == sum(cells)).only_enforce_if(~whole)
         return free
 
@@ -407,8 +410,8 @@ class FlowModel:
         self.model.clear_hints()
         if self._slots:
             free = fragmentation.unit_free(now, now.used(), now.cell_used(), now.topologyless())
-            for (h, n), slot in self._slots.items():
-                self.model.add_hint(slot, int(free[h, n]) // self.cores)
+            for (h, n, x), slot in self._slots.items():
+                self.model.add_hint(slot, int(free[h, n]) // x)
         for variables, counts in ((self.leave, flow.leave), (self.enter, flow.enter)):
             for places, count in zip(variables, counts, strict=True):
                 for place, var in places.items():

@@ -98,7 +98,7 @@ def _by_window(
         return first, bound
     model = flow.FlowModel(
         space,
-        None,
+        (),
         max(1, meter.budget.max_migrations),
         all_kinds=all_kinds,
         within=_window(found, all_kinds, first, start),

@@ -9,7 +9,8 @@ References
 The production heuristic that VMR2L (arXiv 2505.17359) compares with, called HA there.  Filter:
 among instances of at most X cores, the one whose leaving lowers the fragments of its host most,
 the first when several do.  Score: the host and cells where its arrival lowers them most.  Ours
-leaves out instances that no host may take, which the original, without rules, does not meet.
+leaves out instances that no host may take, which the original, without rules, does not meet, and
+knows several X, of which the largest limits the instances.
 """
 
 import dataclasses
@@ -47,7 +48,7 @@ def plan(
     free = _free(book)
     value = goal.evaluate(start)
     status = target.FEASIBLE
-    change = _leaving(book, free, goal.cores, np.arange(book.host_of.size))
+    change = _leaving(book, free, goal, np.arange(book.host_of.size))
     for _ in range(budget.max_migrations):
         if watch.stopped():
             status = target.INTERRUPTED
@@ -55,14 +56,14 @@ def plan(
         if budget.over():
             status = target.TIME_LIMIT
             break
-        step = _best_step(book, free, goal.cores, change)
+        step = _best_step(book, free, goal, change)
         if step is None:
             break
         v, h, cells = step
         source = book.host_of[v]
         book.move(v, h, cells)
         now = _free(book)
-        after = goal.value(int((now % goal.cores).sum()), int(now.sum()))
+        after = goal.of(now)
         if after.value >= value.value - target.TOLERANCE:
             book.take_back()
             break
@@ -72,7 +73,7 @@ def plan(
         touched[[source, h]] = True
         free = now
         there = np.nonzero(touched[book.host_of])[0]
-        change[there] = _leaving(book, free, goal.cores, there)
+        change[there] = _leaving(book, free, goal, there)
     return target.Target(book.host_of, book.cells_of, value, None, status, "greedy", seed)
 
 
@@ -102,35 +103,37 @@ def _free(book: ledger.Ledger) -> arrays.Ints:
 
 
 def _best_step(
-    book: ledger.Ledger, free: arrays.Ints, cores: int, change: arrays.Ints
+    book: ledger.Ledger, free: arrays.Ints, goal: fragmentation.Fragmentation, change: arrays.Ints
 ) -> tuple[int, int, tuple[int, ...]] | None:
     """Return the move that the two phases choose, None if there is none to choose."""
     left = change.copy()
     while left.size:
         v = int(np.argmin(left))
-        if left[v] >= cores:
+        if left[v] >= _never(goal):
             return None
-        arrival = _arrival(book, free, cores, v)
+        arrival = _arrival(book, free, goal, v)
         if arrival is not None:
             return v, *arrival
-        left[v] = cores
+        left[v] = _never(goal)
     return None
 
 
-def _leaving(book: ledger.Ledger, free: arrays.Ints, cores: int, who: arrays.Ints) -> arrays.Ints:
-    """Change of fragments at its host if each of ``who`` left; ``cores`` = not a candidate."""
+def _leaving(
+    book: ledger.Ledger, free: arrays.Ints, goal: fragmentation.Fragmentation, who: arrays.Ints
+) -> arrays.Ints:
+    """Change of fragments at its host if each of ``who`` left; _never(goal) = not a candidate."""
     start, host_of = book.state, book.host_of
-    change = np.full(host_of.size, cores, dtype=np.int64)
+    change = np.full(host_of.size, _never(goal), dtype=np.int64)
     core = start.core[host_of]
     v = who[start.movable[who] & (core[who] != state.NOWHERE)]
     amount = start.demand[v, core[v]]
     celled = (start.cells[host_of[v]] > 0) & (book.topologyless[host_of[v]] == 0)
     # The last instance without topology turns a host from one unit into many: not judged here.
     last = (start.cells[host_of[v]] > 0) & (book.topologyless[host_of[v]] == 1)
-    keep = (amount > 0) & (amount <= cores) & ~(last & (start.guests_of[v] == 0))
+    keep = (amount > 0) & (amount <= goal.cores[0]) & ~(last & (start.guests_of[v] == 0))
     v, amount, celled = v[keep], amount[keep], celled[keep]
     whole = v[~celled]
-    change[whole] = _residue(free[host_of[whole], 0], amount[~celled], cores)
+    change[whole] = _residue(free[host_of[whole], 0], amount[~celled], goal)
     by_cell = v[celled]
     total = np.zeros(by_cell.size, dtype=np.int64)
     for g in range(start.guest.shape[1]):
@@ -138,7 +141,7 @@ def _leaving(book: ledger.Ledger, free: arrays.Ints, cores: int, who: arrays.Int
         h = host_of[by_cell]
         total += np.where(
             n != state.NOWHERE,
-            _residue(free[h, n], start.guest[by_cell, g, start.core[h]], cores),
+            _residue(free[h, n], start.guest[by_cell, g, start.core[h]], goal),
             0,
         )
     change[by_cell] = total
@@ -146,7 +149,7 @@ def _leaving(book: ledger.Ledger, free: arrays.Ints, cores: int, who: arrays.Int
 
 
 def _arrival(
-    book: ledger.Ledger, free: arrays.Ints, cores: int, v: int
+    book: ledger.Ledger, free: arrays.Ints, goal: fragmentation.Fragmentation, v: int
 ) -> tuple[int, tuple[int, ...]] | None:
     """Return the host and cells where ``v`` lowers the fragments most, the first when several."""
     start = book.state
@@ -173,10 +176,10 @@ def _arrival(
             change = np.zeros(here.size, dtype=np.int64)
             units = (start.cells[here] > 0) & (book.topologyless[here] == 0)
             whole = -start.demand[v, start.core[here]]
-            change += np.where(units, 0, _residue(free[here, 0], whole, cores))
+            change += np.where(units, 0, _residue(free[here, 0], whole, goal))
             for g, n in enumerate(cells):
                 taken = -start.guest[v, g, start.core[here]]
-                change += np.where(units, _residue(free[here, n], taken, cores), 0)
+                change += np.where(units, _residue(free[here, n], taken, goal), 0)
             k = int(np.argmin(change))
             found = (int(change[k]), int(here[k]), cells)
             if best is None or found[:2] < best[:2]:
@@ -184,7 +187,14 @@ def _arrival(
     return None if best is None else best[1:]
 
 
-def _residue(free: arrays.Ints, more: arrays.Ints, cores: int) -> arrays.Ints:
-    """Change of fragments when ``free`` grows by ``more``."""
-    change: arrays.Ints = np.maximum(free + more, 0) % cores - free % cores
+def _residue(
+    free: arrays.Ints, more: arrays.Ints, goal: fragmentation.Fragmentation
+) -> arrays.Ints:
+    """Change of fragments, as the goal counts them, when ``free`` grows by ``more``."""
+    change: arrays.Ints = goal.residue(np.maximum(free + more, 0)) - goal.residue(free)
     return change
+
+
+def _never(goal: fragmentation.Fragmentation) -> int:
+    """Return the fragments that would be of all X; what adds as many by leaving is not moved."""
+    return goal.per_slot * len(goal.cores)

@@ -86,7 +86,7 @@ def _fragments(
     pace = base.Pace()
     first = greedy.plan(start, goal, meter.budget, meter.seed, meter.watch)
     found, most = _by_patterns(start, goal, first, meter)
-    if _cores(found, goal)[1] < most:
+    if goal.counts(found.value)[1] < most:
         return _further(start, goal, found, most, meter, pace)
     return found, found.value.value
 
@@ -108,11 +108,10 @@ def _by_patterns(
     bound = patterns.bound(market, limit, part)
     if bound is None:
         return first, math.inf
-    now = dataclasses.replace(first, value=goal.evaluate(start))
-    free, slots = _cores(now, goal)
+    free, slots = goal.counts(goal.evaluate(start))
     most = slots + bound.whole()
     meter.watch.bound(_rate(goal, free, most))
-    if _cores(first, goal)[1] >= most:
+    if goal.counts(first.value)[1] >= most:
         return first, most
     by = naming if start.conflicts else patterns
     best = first
@@ -127,7 +126,7 @@ def _by_patterns(
                 first, host_of=reached.host_of, cells_of=reached.cells_of, value=value
             )
             meter.watch.incumbent(value.value)
-        if _cores(best, goal)[1] >= most:
+        if goal.counts(best.value)[1] >= most:
             break
     meter.work += part.work
     return best, most
@@ -145,7 +144,7 @@ def _further(
     # On a machine that does other work a second is worth less.
     left_s = meter.budget.left_s() * pace.share()
     if kinds.size(start) > min(LARGEST, PLACES_PER_S * left_s):
-        bound = _rate(goal, _cores(first, goal)[0], most) if math.isfinite(most) else 0.0
+        bound = _rate(goal, goal.counts(first.value)[0], most) if math.isfinite(most) else 0.0
         beside = search.Until(meter.watch, bound)
         searching = search.Search(start, goal, first, meter.budget, meter.seed, beside)
         searching.run()
@@ -159,7 +158,7 @@ def _further(
 def _rate(goal: fragmentation.Fragmentation, free: int, slots: float) -> float:
     """Return the goal's value for so many slots."""
     # Solver bounds are floats: one that is a hair below a whole number means that number.
-    return goal.value(max(0, free - goal.cores * math.floor(slots + 1e-6)), free).value
+    return goal.rate(math.floor(slots + 1e-6), free)
 
 
 def _most_slots(
@@ -170,7 +169,7 @@ def _most_slots(
     meter: solver.Meter,
 ) -> tuple[target.Target, float]:
     """Maximise slots where the free cores of the cloud cannot change; return target and bound."""
-    free, slots = _cores(first, goal)
+    free, slots = goal.counts(first.value)
 
     def rate(slots: float) -> float:
         return _rate(goal, free, slots)
@@ -196,14 +195,14 @@ def _most_slots(
             if found is not None:
                 searching.offer(_target(model, goal, found, first))
             best = searching.best
-            slots = _cores(best, goal)[1]
+            slots = goal.counts(best.value)[1]
             if slots >= most or meter.spent():
                 break
             # Only as a hint: with the best value or the bound as rows the solver's own bound
             # stops moving.
             model.hint(best.host_of, best.cells_of)
             work *= GROWTH
-    if _cores(best, goal)[1] >= most:
+    if goal.counts(best.value)[1] >= most:
         best = _fewest_moves(model, goal, best, meter)
     return best, rate(most) if math.isfinite(most) else 0.0
 
@@ -243,7 +242,7 @@ def _fewest_moves(
     """Return a target as good and, if one is found at little cost, with fewer migrations."""
     if meter.budget.left_s() < patterns.TIDY_S:
         return best
-    model.model.add(model.slots >= _cores(best, goal)[1])
+    model.model.add(model.slots >= goal.counts(best.value)[1])
     model.hint(best.host_of, best.cells_of)
     model.model.minimize(model.moves)
     answer = solver.solve(model.model, meter, patterns.TIDY_WORK)
@@ -282,7 +281,7 @@ def _best_ratio(
     ----------
     Dinkelbach (1967), On nonlinear fractional programming, Management Science 13.
     """
-    free, slots = _cores(first, goal)
+    free, slots = goal.counts(first.value)
     if free == 0:
         return first, 0.0
     model.model.minimize(model.free)
@@ -305,11 +304,5 @@ def _best_ratio(
         return best, 0.0
     if bound < 0.5:
         return best, best.value.value
-    return best, 1 - goal.cores * (slots / free + bound / (free * least))
-
-
-def _cores(found: target.Target, goal: fragmentation.Fragmentation) -> tuple[int, int]:
-    """Return the free cores of a target, and how many slots they make."""
-    amounts = {part.name: round(part.value) for part in found.value.parts}
-    free = amounts["free_cores"]
-    return free, (free - amounts["fragment_cores"]) // goal.cores
+    each = goal.per_slot / goal.per_core
+    return best, 1 - each * (slots / free + bound / (free * least))

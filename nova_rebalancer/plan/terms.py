@@ -50,14 +50,13 @@ def told_apart(start: state.PlacementState, goal: base.Goal) -> list[Hashable] |
     return [row.tobytes() for row in np.array(columns, dtype=np.float64).T.copy()]
 
 
-def cores(goal: base.Goal) -> int | None:
-    """Return X of the fragment rate in a goal, None if it has no part in it."""
+def cores(goal: base.Goal) -> tuple[int, ...]:
+    """Return each X of the fragment rate in a goal, none if it has no part in it."""
     if isinstance(goal, fragmentation.Fragmentation):
         return goal.cores
     if isinstance(goal, combined.Combined):
-        found = {cores(member) for member in goal.members()} - {None}
-        return found.pop() if found else None
-    return None
+        return next(filter(None, map(cores, goal.members())), ())
+    return ()
 
 
 def _formulas(goal: base.Goal) -> list[formula.Formula]:
@@ -133,17 +132,16 @@ class Encoded:
         return level.weight, Scaled(above, total.unit, 0.0, max(0, total.most - floor))
 
     def _rate(self, goal: fragmentation.Fragmentation) -> Scaled:
-        value = goal.evaluate(self._model.start)
-        amounts = {part.name: round(part.value) for part in value.parts}
-        free = max(1, amounts["free_cores"])
-        most = free // goal.cores
+        now, slots = goal.counts(goal.evaluate(self._model.start))
+        free = max(1, now)
+        most = sum(free // x for x in goal.cores)
+        each = goal.per_slot / goal.per_core
         if self._model.free_is_constant():
-            constant = (amounts["free_cores"] - goal.cores * most) / free
-            return Scaled(most - self._model.slots, goal.cores / free, constant, most)
+            constant = (goal.per_core * now - goal.per_slot * most) / (goal.per_core * free)
+            return Scaled(most - self._model.slots, each / free, constant, most)
         # The rate is 1 - X slots / free: where moves change both, its tangent where they are now.
-        slots = (amounts["free_cores"] - amounts["fragment_cores"]) // goal.cores
         expr = free * (most - self._model.slots) + slots * self._model.free
-        unit = goal.cores / free**2
+        unit = each / free**2
         return Scaled(expr, unit, 1 - unit * free * most - slots * unit * free, 2 * free * most)
 
     def _formula(self, given: formula.Formula) -> Scaled:

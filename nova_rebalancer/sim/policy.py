@@ -68,7 +68,7 @@ class Policy:
         return times
 
 
-def parse(text: str, rules: dict[str, Any], fragment_cores: int) -> Policy:
+def parse(text: str, rules: dict[str, Any], fragment_cores: tuple[int, ...]) -> Policy:
     """Read a policy as it is written on the command line: a planner and KEY=VALUE words.
 
     Parameters
@@ -76,7 +76,7 @@ def parse(text: str, rules: dict[str, Any], fragment_cores: int) -> Policy:
     rules
         Options of the controller about the rules of the cloud.
     fragment_cores
-        X where the policy does not say it.
+        Each X where the policy does not say it.
 
     Raises
     ------
@@ -123,12 +123,18 @@ def parse(text: str, rules: dict[str, Any], fragment_cores: int) -> Policy:
             )
         return int(value)
 
+    sizes = fragment_cores
+    if "fragment-cores" in given:
+        try:
+            sizes = fragmentation.sizes(given["fragment-cores"])
+        except ValueError as error:
+            raise exceptions.UsageError(f"--policy {text!r}: fragment-cores: {error}") from None
     time_limit_s = number("time-limit", None)
     work = None if time_limit_s is not None and "work-limit" not in given else WORK
     options = controller.Options(
         planner=planner,
         goal=given.get("goal", "fragmentation"),
-        fragment_cores=whole("fragment-cores", fragment_cores, 1),
+        fragment_cores=sizes,
         flavors=tuple(name for name in given.get("flavor", "").split(",") if name),
         max_migrations=whole("max-migrations", 50),
         time_limit_s=time_limit_s,
@@ -230,4 +236,4 @@ def goal(policy: Policy) -> fragmentation.Fragmentation | None:
     options = policy.options
     if options is None or options.goal != "fragmentation":
         return None
-    return fragmentation.Fragmentation(options.fragment_cores)
+    return fragmentation.Fragmentation(*options.fragment_cores)

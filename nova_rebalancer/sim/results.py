@@ -117,7 +117,7 @@ def draw(written: Mapping[str, Any], path: str) -> None:
     import matplotlib
     from matplotlib import figure
 
-    cores = written["options"]["fragment_cores"]
+    cores = ", ".join(map(str, written["options"]["fragment_cores"]))
     panels = (
         ("fragment_rate", f"fragment rate ({cores} cores)"),
         ("active_hosts", "active hosts"),

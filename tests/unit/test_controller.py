@@ -22,7 +22,7 @@ from nova_rebalancer.plan import base
 from tests import clouds
 from tests.unit.plan import brute
 
-OPTIONS = controller.Options(fragment_cores=clouds.CORES, time_limit_s=None, work_limit=1)
+OPTIONS = controller.Options(fragment_cores=(clouds.CORES,), time_limit_s=None, work_limit=1)
 
 VARIES = ("id", "created_at", "expires_at", "runtime_s")
 """What may differ between two runs on one snapshot."""

@@ -57,7 +57,7 @@ class Settings:
     Attributes
     ----------
     fragment_cores
-        X of the fragment rate.
+        Each X of the fragment rate.
     flavors
         Flavors by name, and sizes as VCPUS:MEMORY_MIB, to have room for.
     drain
@@ -79,7 +79,7 @@ class Settings:
         Metadata key, or the beginning of tags before "=", that names an instance's workload.
     """
 
-    fragment_cores: int = 16
+    fragment_cores: tuple[int, ...] = (16,)
     flavors: tuple[str, ...] = ()
     drain: tuple[str, ...] = ()
     balance_resources: tuple[str, ...] = ("VCPU", "MEMORY_MB")

@@ -655,7 +655,7 @@ def assert_same_arrays(
 def test_same_plan(make, planner, key):
     """The plan moves the same instances over the same hosts, in the same order."""
     made = make()
-    options = controller.Options(fragment_cores=clouds.CORES, planner=planner)
+    options = controller.Options(fragment_cores=(clouds.CORES,), planner=planner)
     plans = []
     for snapshot in (made, anonymise.anonymise(made, key)):
         facts, sha256 = document.loads(json.dumps(snapshot).encode(), "f")

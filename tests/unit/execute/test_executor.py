@@ -68,7 +68,7 @@ def made() -> tuple[cloud.Snapshot, dict[str, Any]]:
             hops.append(path.Hop(v, source, before, h, cells, path.DIRECT))
     limits = path_base.Limits(12, 1, 1, float("inf"))
     found = finder.from_hops(start, hops, {}, memory.Memory(), limits)
-    goal = fragmentation.Fragmentation()
+    goal = fragmentation.Fragmentation(16)
     plan = plan_document.Plan(
         snapshot, sha256, start, found, goal.trace(start, hops), goal.evaluate(start),
         goal.evaluate(book.placement()), None, "feasible", goal.name, "by hand",

@@ -16,6 +16,8 @@ from tests import clouds
 
 GOAL = fragmentation.Fragmentation(clouds.CORES)
 
+SIZES = st.lists(st.integers(1, 17), min_size=1, max_size=3, unique=True)
+
 
 def parts(made: clouds.Document) -> tuple[float, float]:
     """Fragments and free cores."""
@@ -41,6 +43,27 @@ def test_hosts() -> None:
     assert parts(made) == (2, 6)
     made["hosts"][1]["state"] = "down"
     assert parts(made) == (0, 4)
+
+
+def test_several_sizes() -> None:
+    """Free 2, 2 and 4: of 2 + 4 that 8 cores would be of 4 and 2 cores there are 1 + 4."""
+    one = fragmentation.Fragmentation(2, 4)
+    value = one.evaluate(clouds.state_of(clouds.three_hosts()))
+    assert one.cores == (4, 2)
+    assert [(part.name, part.value) for part in value.parts] == [
+        ("fragmentation", pytest.approx(1 / 6)),
+        ("fragment_cores_4", 4),
+        ("fragment_cores_2", 0),
+        ("free_cores", 8),
+    ]
+    assert one.counts(value) == (8, 5)
+
+
+@pytest.mark.parametrize("sizes", [(), (4, 0), (999_983, 999_979)])
+def test_no_sizes(sizes: tuple[int, ...]) -> None:
+    """There is a size, each is at least 1, and together they are not too odd."""
+    with pytest.raises(ValueError, match="fragment cores"):
+        fragmentation.Fragmentation(*sizes)
 
 
 def test_cells() -> None:
@@ -105,14 +128,14 @@ def test_cores_of_the_question() -> None:
 
 
 @hypothesis.settings(max_examples=150)
-@hypothesis.given(clouds.snapshots(4, 8), st.integers(1, 17), st.integers(0, 2**32))
-def test_trace_and_checker_agree(made: clouds.Document, cores: int, seed: int) -> None:
+@hypothesis.given(clouds.snapshots(4, 8), SIZES, st.integers(0, 2**32))
+def test_trace_and_checker_agree(made: clouds.Document, sizes: list[int], seed: int) -> None:
     """The value is the checker's, at the start and, step by step, along any legal hops."""
-    one = fragmentation.Fragmentation(cores)
+    one = fragmentation.Fragmentation(*sizes)
     start, rng = clouds.state_of(made), random.Random(seed)
     seen = facts.read(clouds.as_bytes(made), "test")
     book, hops, values = ledger.Ledger(start), [], []
-    here = goal.fragment_rate(seen, facts.load(seen, seen.placement), seen.placement, cores)
+    here = goal.fragment_rate(seen, facts.load(seen, seen.placement), seen.placement, sizes)
     assert one.evaluate(start).value == pytest.approx(here, abs=1e-12)
     for _ in range(6):
         v = rng.randrange(len(start.instances))

@@ -21,7 +21,7 @@ from nova_rebalancer.plan import base as plan_base
 from tests import clouds
 from tests import plugins
 
-OPTIONS = controller.Options(fragment_cores=clouds.CORES, time_limit_s=None, work_limit=1)
+OPTIONS = controller.Options(fragment_cores=(clouds.CORES,), time_limit_s=None, work_limit=1)
 
 
 def cost_of(made: clouds.Document, **options: object) -> tuple[base.Cost, state.PlacementState]:

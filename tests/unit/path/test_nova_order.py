@@ -27,7 +27,7 @@ from tests.unit.path import documents
 from tests.unit.path import nova_clouds
 
 OPTIONS = controller.Options(
-    planner="greedy", fragment_cores=clouds.CORES, time_limit_s=None, work_limit=1
+    planner="greedy", fragment_cores=(clouds.CORES,), time_limit_s=None, work_limit=1
 )
 PAGE_SIZES = {"small": -1, "large": -2, "any": -3, "2048": 2048, None: None}
 """As ``numa.Request`` has them."""

@@ -25,7 +25,7 @@ def read(document: bytes) -> facts.Cloud:
     return facts.read(document, "test")
 
 
-def rate(cloud: facts.Cloud, placement: Placement, cores: int) -> float:
+def rate(cloud: facts.Cloud, placement: Placement, *cores: int) -> float:
     """The fragment rate of ``placement``."""
     return goal.fragment_rate(cloud, facts.load(cloud, placement), placement, cores)
 
@@ -136,6 +136,6 @@ def _places(cloud: facts.Cloud, name: str, host: facts.Host) -> list[facts.Place
     ]
 
 
-def best(cloud: facts.Cloud, moves: int, cores: int) -> float:
+def best(cloud: facts.Cloud, moves: int, *cores: int) -> float:
     """The lowest rate within ``moves``."""
-    return min(rate(cloud, made, cores) for made in placements(cloud, moves))
+    return min(rate(cloud, made, *cores) for made in placements(cloud, moves))

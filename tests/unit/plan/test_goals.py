@@ -72,7 +72,7 @@ def options_of(made: clouds.Document, goal: str) -> controller.Options:
         drain = (made["hosts"][0].get("service_host") or made["hosts"][0]["id"],)
     return controller.Options(
         goal=goal,
-        fragment_cores=clouds.CORES,
+        fragment_cores=(clouds.CORES,),
         flavors=("small",) if goal == "flavor-fit" else ("small", "3:2"),
         drain=drain,
         balance_resources=("VCPU", "MEMORY_MB", *(("NET",) if "NET" in measured else ())),

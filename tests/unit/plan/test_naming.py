@@ -26,7 +26,7 @@ def placed(
 ) -> tuple[patterns.Bound, state.PlacementState | None]:
     """The bound that ignores conflicts, and the placement that keeps them."""
     start = clouds.state_of(made)
-    given = exchange.cloud(start, clouds.CORES)
+    given = exchange.cloud(start, (clouds.CORES,))
     assert given is not None
     market = exchange.Market(given)
     meter = solver.Meter(base.Budget(moves), 0, base.Watch())
@@ -44,7 +44,7 @@ def test_placement(made: clouds.Document, moves: int, seed: int) -> None:
     rng = random.Random(seed)
     made["conflicts"] = [rng.sample(names, 2) for _ in range(rng.randint(1, 12))]
     start = clouds.state_of(made)
-    hypothesis.assume(exchange.cloud(start, clouds.CORES) is not None)
+    hypothesis.assume(exchange.cloud(start, (clouds.CORES,)) is not None)
     most, found = placed(made, moves)
     cloud = brute.read(clouds.as_bytes(made))
     now = test_patterns.slots(start)

@@ -67,7 +67,7 @@ def free(placement: state.PlacementState) -> float:
 def test_bound_and_placement(made: clouds.Document, moves: int) -> None:
     """No placement within the limit wins more than the bound; what is found wins what it says."""
     start = clouds.state_of(made)
-    given = exchange.cloud(start, clouds.CORES)
+    given = exchange.cloud(start, (clouds.CORES,))
     hypothesis.assume(given is not None)
     market = exchange.Market(given)
     meter = solver.Meter(base.Budget(moves), 0, base.Watch())
@@ -130,7 +130,7 @@ def frozen(part: tuple[exchange.Counts, exchange.Counts]) -> tuple[frozenset[tup
 @hypothesis.given(plain_clouds(), st.data())
 def test_exchanges_at_prices(made: clouds.Document, data: st.DataObject) -> None:
     """The best exchange is the best there is, and those near it are all that there are."""
-    given = exchange.cloud(clouds.state_of(made), clouds.CORES)
+    given = exchange.cloud(clouds.state_of(made), (clouds.CORES,))
     hypothesis.assume(given is not None)
     i = data.draw(st.integers(0, len(given.shapes) - 1))
     all_of_them = exchanges(given, i)
@@ -146,15 +146,17 @@ def test_exchanges_at_prices(made: clouds.Document, data: st.DataObject) -> None
         for out, into in ((leave, enter), *(part for part, _ in units)):
             total += sum(count * (price[k] - per_move) for k, count in out.items())
             total -= sum(count * price[k] for k, count in into.items())
-        won = sum(free // given.slot for _, free in units) if counted else 0
-        return total + won - given.slots(i)
+        won = sum(given.slots[free] for _, free in units) if counted else 0
+        return total + won - given.slots_of(i)
 
     market = exchange.Market(given)
     market.price(price, per_move)
     worths = [worth(one) for one in all_of_them]
     assert market.value[i] == pytest.approx(max(worths))
     *units, both = market.best(i)
-    assert sum(part.value for part in (*units, both)) - given.slots(i) == pytest.approx(max(worths))
+    assert sum(part.value for part in (*units, both)) - given.slots_of(i) == pytest.approx(
+        max(worths)
+    )
     least = max(max(worths), 0.0) - slack
     wanted = collections.Counter(
         (frozen(one[0]), *(frozen(part) for part, _ in one[1:]))
@@ -175,7 +177,7 @@ def test_exchanges_at_prices(made: clouds.Document, data: st.DataObject) -> None
 def test_placed() -> None:
     """Free 2, 2, 4 becomes 4, 0, 4: the bound is one slot more, and a placement has it."""
     start = clouds.state_of(clouds.three_hosts())
-    market = exchange.Market(exchange.cloud(start, clouds.CORES))
+    market = exchange.Market(exchange.cloud(start, (clouds.CORES,)))
     meter = solver.Meter(base.Budget(5), 0, base.Watch())
     most = patterns.bound(market, 5, meter)
     assert most.whole() == 1
@@ -205,7 +207,7 @@ def test_without_cores_but_not_without_effect() -> None:
             clouds.numa_instance("p", "b", {0: 1}, core="PCPU"),
         ],
     )
-    assert exchange.cloud(clouds.state_of(made), clouds.CORES) is None
+    assert exchange.cloud(clouds.state_of(made), (clouds.CORES,)) is None
 
 
 def test_cores_on_no_cell() -> None:
@@ -214,7 +216,7 @@ def test_cores_on_no_cell() -> None:
     made = clouds.snapshot(
         [clouds.numa_host("a"), clouds.numa_host("b")], [clouds.instance("i", "a", 2, numa=numa)]
     )
-    assert exchange.cloud(clouds.state_of(made), clouds.CORES) is None
+    assert exchange.cloud(clouds.state_of(made), (clouds.CORES,)) is None
 
 
 def test_nothing_arrives_on_what_is_overfull() -> None:

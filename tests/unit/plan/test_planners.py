@@ -25,18 +25,33 @@ from tests.unit.plan import brute
 
 GOAL = fragmentation.Fragmentation(clouds.CORES)
 
+GOALS = st.sampled_from(
+    [GOAL, fragmentation.Fragmentation(clouds.CORES, 2), fragmentation.Fragmentation(6, 3)]
+)
+"""The fragment rate of one size, and of several."""
+
 WORK = 0.05
 """Enough for a proof on nearly all of these clouds, and few steps of the search."""
 
 
 def planned(
-    planner: base.Planner, made: clouds.Document, moves: int, work: float | None = WORK
+    planner: base.Planner,
+    made: clouds.Document,
+    moves: int,
+    work: float | None = WORK,
+    goal: fragmentation.Fragmentation = GOAL,
 ) -> target.Target:
     """What ``planner`` answers for the snapshot ``made``."""
-    return planner(clouds.state_of(made), GOAL, base.Budget(moves, work=work), 0, base.Watch())
+    return planner(clouds.state_of(made), goal, base.Budget(moves, work=work), 0, base.Watch())
 
 
-def check(made: clouds.Document, start: state.PlacementState, found: target.Target, moves: int):
+def check(
+    made: clouds.Document,
+    start: state.PlacementState,
+    found: target.Target,
+    moves: int,
+    goal: fragmentation.Fragmentation = GOAL,
+) -> None:
     """Every promise about a target."""
     cloud = brute.read(clouds.as_bytes(made))
     reached = start.placed(found.host_of, found.cells_of)
@@ -47,9 +62,9 @@ def check(made: clouds.Document, start: state.PlacementState, found: target.Targ
     assert (found.cells_of[stayed] == start.cells_of[stayed]).all()
     where = brute.placement(cloud, reached)
     assert brute.broken(cloud, where) == []
-    assert found.value.value == pytest.approx(brute.rate(cloud, where, clouds.CORES), abs=1e-12)
-    assert found.value == GOAL.evaluate(reached)
-    assert found.value.value <= GOAL.evaluate(start).value
+    assert found.value.value == pytest.approx(brute.rate(cloud, where, *goal.cores), abs=1e-12)
+    assert found.value == goal.evaluate(reached)
+    assert found.value.value <= goal.evaluate(start).value
     if found.bound is not None:
         assert 0 <= found.bound <= found.value.value
     proven = found.bound is not None and found.value.value - found.bound <= target.TOLERANCE
@@ -62,10 +77,10 @@ def test_promises(planner: base.Planner) -> None:
     """A target is never worse, breaks no rule, moves only what may move, and at most so many."""
 
     @hypothesis.settings(max_examples=20 if planner is search.plan else 150)
-    @hypothesis.given(clouds.snapshots(4, 8), st.integers(0, 8))
-    def law(made: clouds.Document, moves: int) -> None:
-        found = planned(planner, made, moves, 0.01 if planner is search.plan else WORK)
-        check(made, clouds.state_of(made), found, moves)
+    @hypothesis.given(clouds.snapshots(4, 8), st.integers(0, 8), GOALS)
+    def law(made: clouds.Document, moves: int, goal: fragmentation.Fragmentation) -> None:
+        found = planned(planner, made, moves, 0.01 if planner is search.plan else WORK, goal)
+        check(made, clouds.state_of(made), found, moves, goal)
 
     law()
 
@@ -101,18 +116,18 @@ def test_last_step_of_the_search(made: clouds.Document, moves: int) -> None:
     hosts = ~search._overfull(start)
     found, last = search._step(start, aim.Aim(start, GOAL), first, hosts, meter, 1.0)
     # Where moves change the free cores a step looks at the slots alone.
-    if last and flow.FlowModel(start, clouds.CORES, moves).free_is_constant():
+    if last and flow.FlowModel(start, (clouds.CORES,), moves).free_is_constant():
         best = brute.best(brute.read(clouds.as_bytes(made)), moves, clouds.CORES)
         assert found.value.value == pytest.approx(best, abs=1e-9)
 
 
 @hypothesis.settings(max_examples=150)
-@hypothesis.given(clouds.snapshots(3, 4), st.integers(0, 4))
-def test_exact(made: clouds.Document, moves: int) -> None:
+@hypothesis.given(clouds.snapshots(3, 4), st.integers(0, 4), GOALS)
+def test_exact(made: clouds.Document, moves: int, goal: fragmentation.Fragmentation) -> None:
     """No placement within the limit is below the exact planner's bound; a proof is the optimum."""
     cloud = brute.read(clouds.as_bytes(made))
-    optimum = brute.best(cloud, moves, clouds.CORES)
-    found = planned(mip.plan, made, moves, work=None)
+    optimum = brute.best(cloud, moves, *goal.cores)
+    found = planned(mip.plan, made, moves, None, goal)
     assert found.bound <= optimum + 1e-9 <= found.value.value + 2e-9
     assert found.status == target.OPTIMAL
     assert found.value.value == pytest.approx(optimum, abs=1e-9)

@@ -20,7 +20,7 @@ from tests.unit.plan import test_patterns
 
 def relaxed(start: state.PlacementState, moves: int) -> tuple[exchange.Cloud, patterns.Bound]:
     """The cloud as shapes, and its bound with what the relaxation chooses."""
-    given = exchange.cloud(start, clouds.CORES)
+    given = exchange.cloud(start, (clouds.CORES,))
     assert given is not None
     meter = solver.Meter(base.Budget(moves), 0, base.Watch())
     return given, patterns.bound(exchange.Market(given), moves, meter)
@@ -35,7 +35,7 @@ def test_sound_whatever_is_chosen(made: clouds.Document, moves: int, seed: int) 
     if len(names) > 1 and rng.random() < 0.5:
         made["conflicts"] = [rng.sample(names, 2) for _ in range(3)]
     start = clouds.state_of(made)
-    hypothesis.assume(exchange.cloud(start, clouds.CORES) is not None)
+    hypothesis.assume(exchange.cloud(start, (clouds.CORES,)) is not None)
     given, most = relaxed(start, moves)
     chosen = [
         dataclasses.replace(one, count=one.count * rng.choice([0.5, 1.0, 1.7, 3.0]))

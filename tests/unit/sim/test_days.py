@@ -29,7 +29,7 @@ GOAL = fragmentation.Fragmentation(clouds.CORES)
 
 GREEDY = policy.Policy(
     "greedy",
-    controller.Options(planner="greedy", fragment_cores=clouds.CORES, time_limit_s=None),
+    controller.Options(planner="greedy", fragment_cores=(clouds.CORES,), time_limit_s=None),
     every_s=arrivals.DAY_S / 2,
 )
 
@@ -230,7 +230,7 @@ def test_a_migration_makes_room_for_a_boot():
         [clouds.instance("i", "a", 2), clouds.instance("j", "b", 2)],
     )
     life = lives.of_boots(clouds.facts_of(made), (3600.0, kinds.Size(8, 1024), 60.0, "big"))
-    options = dataclasses.replace(GREEDY.options, fragment_cores=8)
+    options = dataclasses.replace(GREEDY.options, fragment_cores=(8,))
     plans = dataclasses.replace(GREEDY, options=options)
     none = days.run(life, policy.Policy("none"), arrivals.DAY_S, GOAL, days.Watch())
     with_plans = days.run(life, plans, arrivals.DAY_S, GOAL, days.Watch())
@@ -365,7 +365,7 @@ def test_as_many_are_booted_as_the_goal_predicts(cores, taken, x, celled, rule):
     life = lives.of_boots(facts, *many, rule=rule)
     goal = fragmentation.Fragmentation(x)
     greedy = dataclasses.replace(
-        GREEDY, options=dataclasses.replace(GREEDY.options, fragment_cores=x)
+        GREEDY, options=dataclasses.replace(GREEDY.options, fragment_cores=(x,))
     )
 
     def slots() -> int:

@@ -14,7 +14,7 @@ from nova_rebalancer.sim import days
 from nova_rebalancer.sim import policy
 from tests import clouds
 
-GREEDY = controller.Options(planner="greedy", fragment_cores=clouds.CORES, time_limit_s=None)
+GREEDY = controller.Options(planner="greedy", fragment_cores=(clouds.CORES,), time_limit_s=None)
 
 
 def test_a_policy_as_it_is_written():
@@ -26,13 +26,13 @@ def test_a_policy_as_it_is_written():
     assert read.options == controller.Options(
         planner="mip",
         max_migrations=7,
-        fragment_cores=8,
+        fragment_cores=(8,),
         seed=3,
         work_limit=2,
         time_limit_s=None,
         opt_in=True,
     )
-    room = policy.parse("mip goal=flavor-fit flavor=m1.large,4:8192", {}, 16).options
+    room = policy.parse("mip goal=flavor-fit flavor=m1.large,4:8192", {}, (16,)).options
     assert (room.goal, room.flavors) == ("flavor-fit", ("m1.large", "4:8192"))
     assert read.times_s(100.0, 100.0 + 2 * 43200) == [5500.0, 48700.0]
 
@@ -40,18 +40,18 @@ def test_a_policy_as_it_is_written():
 def test_the_clock_is_not_asked_unless_the_policy_says_so():
     """Without a limit of its own a policy has one of work; with a time-limit it has that alone."""
     plain, timed, both = (
-        policy.parse(f"auto{words}", {}, 16).options
+        policy.parse(f"auto{words}", {}, (16,)).options
         for words in ("", " time-limit=2", " time-limit=2 work-limit=4")
     )
     assert (plain.work_limit, plain.time_limit_s) == (policy.WORK, None)
     assert (timed.work_limit, timed.time_limit_s) == (None, 2.0)
     assert (both.work_limit, both.time_limit_s) == (4, 2.0)
-    assert policy.parse("auto", {}, 5).options.fragment_cores == 5
+    assert policy.parse("auto", {}, (5,)).options.fragment_cores == (5,)
 
 
 def test_no_rebalancing():
     """It has no options and no plans."""
-    none = policy.parse("none", {}, 16)
+    none = policy.parse("none", {}, (16,))
     assert none.options is None
     assert none.times_s(0.0, 1e9) == []
     assert policy.goal(none) is None
@@ -73,22 +73,22 @@ def test_no_rebalancing():
         ("auto max-gib=-1", "max-gib must be a number of at least 0, not -1"),
         ("auto max-gib=nan", "max-gib must be a number"),
         ("auto max-migrations=1.5", "max-migrations must be a whole number, not 1.5"),
-        ("auto fragment-cores=0", "fragment-cores must be a number of at least 1"),
+        ("auto fragment-cores=0", "fragment cores must be at least 1, not 0"),
     ],
 )
 def test_a_bad_policy_is_refused(text, why):
     """The error says which word and what would do."""
     with pytest.raises(exceptions.UsageError, match=why):
-        policy.parse(text, {}, 16)
+        policy.parse(text, {}, (16,))
 
 
 def test_what_migrations_are_worth():
     """The policy's words win over the configuration."""
     rules = {"min_gain": 0.5, "cost_per_gib": 0.25, "cooldown_h": 1.0}
-    plain = policy.parse("auto", rules, 16).options
+    plain = policy.parse("auto", rules, (16,)).options
     assert (plain.min_gain, plain.cost_per_gib, plain.cooldown_h) == (0.5, 0.25, 1.0)
     text = "auto min-gain=0 cost-per-gib=0.125 cooldown=90m"
-    own = policy.parse(text, rules, 16).options
+    own = policy.parse(text, rules, (16,)).options
     assert (own.min_gain, own.cost_per_gib, own.cooldown_h) == (0.0, 0.125, 1.5)
 
 
