@@ -17,7 +17,7 @@ ours
     the planner ``auto``;
 hindsight
     whoever knows the future: each night it tries nothing, the plans of ``ours`` and of ``greedy``
-    for the same sizes and for two single ones, and all of these without the instances that will be
+    for the same sizes and for 32 cores alone, and all of these without the instances that will be
     gone within a day; lets the boots and departures that will really come go by on a copy of the
     cloud for ``--foresight`` days after each; and takes the plan with the fewest refused boots,
     then refused cores.
@@ -60,8 +60,8 @@ from nova_rebalancer.sim import trace
 
 BAR = 0.6
 
-SIZES = (16, 32)
-"""Cores of the instances that hindsight's plans are for."""
+SIZE = (32,)
+"""Cores of the instances that hindsight's other plans are for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Hindsight:
         }
         for label, one in zip(("ours", "greedy"), self._policies, strict=True):
             assert one.options is not None
-            sizes = dict.fromkeys((one.options.fragment_cores, *((x,) for x in SIZES)))
+            sizes = dict.fromkeys((one.options.fragment_cores, SIZE))
             for cores, kept in itertools.product(sizes, ({}, leaving)):
                 options = dataclasses.replace(one.options, learnt=kept, fragment_cores=cores)
                 changed = dataclasses.replace(one, options=options)

@@ -62,6 +62,7 @@ class Options(objectives.Settings):
     goal: str = "fragmentation"
     planner: str = "auto"
     max_migrations: int = 50
+    max_gib: float | None = None
     time_limit_s: float | None = 30.0
     work_limit: int | None = None
     seed: int = 0
@@ -126,7 +127,19 @@ class Options(objectives.Settings):
             self.soft_group_cost,
             self.project_migrations,
             self.project_gib,
+            self.max_gib,
         )
+
+
+def written(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a plan document as they are given to ``Options``."""
+    found = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
+    }
+    if isinstance(found.get("fragment_cores"), int):
+        # So in older plans.
+        found["fragment_cores"] = (found["fragment_cores"],)
+    return found
 
 
 def run(
@@ -159,7 +172,10 @@ def run(
         work=PATH_WORK,
     )
     budget = plan_base.Budget(
-        options.max_migrations, began + PLAN_SHARE * time_s, options.work_limit
+        options.max_migrations,
+        began + PLAN_SHARE * time_s,
+        options.work_limit,
+        None if options.max_gib is None else int(options.max_gib * worth.GIB),
     )
     before = goal.evaluate(start)
     projects = [one.project for one in part.instances]

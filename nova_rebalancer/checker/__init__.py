@@ -32,7 +32,8 @@ hops, then what may be in flight together, then the objective and whether it is 
 ``dependency_cycle``
     Migrations wait for each other, or one for itself.
 ``too_many``
-    There are more migrations, bypasses included, than ``max_migrations``.
+    There are more migrations, bypasses included, than ``max_migrations``, or they copy more memory
+    than ``options.max_gib``.
 ``project_budget``
     The instances of one project have more migrations than ``options.project_migrations``, or are of
     more memory than ``options.project_gib``; bypasses included.

@@ -51,6 +51,8 @@ class Options:
         What a GiB of memory and a migration have to gain.
     project_migrations, project_gib
         Most of any one project; None for no limit.
+    max_gib
+        Most memory that all migrations copy; None for no limit.
     drained
         Service hosts and aggregates, by name, that are emptied.
     cold
@@ -71,6 +73,7 @@ class Options:
     min_gain: float
     project_migrations: int | None
     project_gib: float | None
+    max_gib: float | None
     drained: frozenset[str]
     cold: bool
 
@@ -108,6 +111,7 @@ def read(plan: documents.Document) -> Options:
         min_gain=given.get("min_gain", 0.0),
         project_migrations=given.get("project_migrations"),
         project_gib=given.get("project_gib"),
+        max_gib=given.get("max_gib"),
         drained=frozenset(given.get("drain", ())),
         cold=given.get("cold", False),
     )

@@ -13,15 +13,26 @@ TOLERANCE = 1e-9
 
 
 def budgets(cloud: facts.Cloud, plan: documents.Document, given: options.Options) -> None:
-    """No project has more migrations, or more memory migrated, than the options allow.
+    """Neither all nor a project have more migrations, or more memory migrated, than may be.
 
     Raises
     ------
     Broken
-        Of kind ``project_budget``.
+        Of kind ``too_many`` or ``project_budget``.
     """
     counts: dict[str, int] = {}
     memory: dict[str, int] = {}
+    copied = 0
+    for migration in plan["migrations"]:
+        instance = cloud.instances[migration["instance"]]
+        copied += instance.allocations.get("MEMORY_MB", 0)
+        if given.max_gib is not None and copied > given.max_gib * MIB:
+            raise broken.Broken(
+                "too_many",
+                migration["id"],
+                f"{copied} MiB or more are copied, bypasses included; max_gib is "
+                f"{given.max_gib:g} ({given.max_gib * MIB:g} MiB)",
+            )
     for migration in plan["migrations"]:
         instance = cloud.instances[migration["instance"]]
         project = instance.entry.get("project")

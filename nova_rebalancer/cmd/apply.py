@@ -322,9 +322,7 @@ def _replanner(
 
     known = {field.name for field in dataclasses.fields(controller.Options)}
     given = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in plan["options"].items()
-        if key in known
+        key: value for key, value in controller.written(plan["options"]).items() if key in known
     }
 
     def again(asked: executor.Again) -> executor.Replanned | None:

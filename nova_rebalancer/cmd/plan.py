@@ -102,6 +102,13 @@ class Plan(outcome.Lister):
             help="most migrations, intermediate stops included (default 50)",
         )
         parser.add_argument(
+            "--max-gib",
+            metavar="X",
+            type=numbers.amount,
+            help="most GiB of memory that the migrations copy, intermediate stops included "
+            "(default: no limit)",
+        )
+        parser.add_argument(
             "--time-limit",
             metavar="S",
             type=numbers.amount,

@@ -83,6 +83,7 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         fragment_cores=fragment_cores(given, conf),
         planner=pick(given.planner, conf.planner.planner),
         max_migrations=pick(given.max_migrations, conf.planner.max_migrations),
+        max_gib=pick(given.max_gib, conf.planner.max_gib),
         time_limit_s=time_limit_s,
         work_limit=given.work_limit,
         seed=pick(given.seed, conf.planner.seed),

@@ -94,10 +94,7 @@ def options(plan: Mapping[str, Any], name: str) -> "controller.Options":
     from nova_rebalancer import controller
     from nova_rebalancer.model.objectives import combined
 
-    given = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in plan["options"].items()
-    }
+    given = controller.written(plan["options"])
     try:
         for wish in combined.parse(plan["goal"]):
             for _, known in wish.parts:

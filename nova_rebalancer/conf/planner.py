@@ -64,6 +64,18 @@ them still leaves much to gain and the cloud is quiet; lower it for a first
 try. 50 are a good start: about one instance in forty in a cloud of 2,000.
 """,
     ),
+    cfg.FloatOpt(
+        "max_gib",
+        min=0.0,
+        help="""
+The most GiB of memory that the migrations of one plan copy, stops on the way
+counted again. No value: no limit.
+
+Planners look for the best target within it. Set it to what the migration
+network carries in the time there is: 500 GiB take about an hour at 1,200
+MBit/s.
+""",
+    ),
     cfg.IntOpt(
         "seed",
         default=0,

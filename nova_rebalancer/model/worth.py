@@ -6,8 +6,8 @@ A path is kept as far as that sum falls: migrations are taken out whose gain is 
 each with all that depends on it, alone and by the host that they leave or come to; then the path
 is cut where the sum is lowest.  What remains never sums up to more than doing nothing.
 
-A project's budget is no price: migrations of a project that has more of them are taken out, those
-first that take least of the gain along.
+A budget, of a project or of all, is no price: migrations of what is beyond its own are taken out,
+those first that take least of the gain along.
 """
 
 from collections.abc import Callable
@@ -40,6 +40,8 @@ class Terms:
     project_migrations, project_gib
         Most migrations, and most GiB, of the instances of any one project; None for no limit.
         An instance whose project is not known counts for none.
+    max_gib
+        Most GiB of all migrations together; None for no limit.
     """
 
     per_gib: float = 0.0
@@ -47,6 +49,7 @@ class Terms:
     per_pair: float = 0.0
     project_migrations: int | None = None
     project_gib: float | None = None
+    max_gib: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Bill:
     migrations, memory_mib
         How many they are, and what they copy.
     excess
-        Migrations and MiB beyond the budgets of projects, added up; 0 when all are kept.
+        Migrations and MiB beyond the budgets, added up; 0 when all are kept.
     """
 
     value: float
@@ -97,8 +100,8 @@ class Account:
         self.terms = terms
         self._goal = goal
         self._projects = projects
-        limit = terms.project_gib
-        self._project_mib = None if limit is None else int(limit * GIB)
+        self._project_mib = _mib(terms.project_gib)
+        self._most_mib = _mib(terms.max_gib)
         self._nothing = goal.evaluate(start).value
 
     def bills(self, hops: Sequence[path.Hop], steps: Sequence[base.Step]) -> list[Bill]:
@@ -116,7 +119,7 @@ class Account:
             counts.add(self._projects[hop.v], mib)
             price = terms.per_pair * max(0, more) + terms.per_migration * k
             price += terms.per_gib * memory / GIB
-            found.append(Bill(step.value, price, k, memory, sum(self._beyond(counts).values())))
+            found.append(Bill(step.value, price, k, memory, self._excess(counts)))
         return found
 
     def whole(self, hops: Sequence[path.Hop]) -> Bill:
@@ -138,16 +141,12 @@ class Account:
         return Bill(value, price, len(hops), memory, self.excess(hops))
 
     def excess(self, hops: Iterable[path.Hop]) -> int:
-        """Return by how much ``hops`` are beyond the budgets of projects."""
-        return sum(self.over(hops).values())
+        """Return by how much ``hops`` are beyond the budgets."""
+        return self._excess(self._counted(hops))
 
     def over(self, hops: Iterable[path.Hop]) -> dict[str, int]:
         """Return the projects with more of ``hops`` than they may have, and how much more."""
-        counts = _Counts()
-        if self.terms.project_migrations is not None or self._project_mib is not None:
-            for hop in hops:
-                counts.add(self._projects[hop.v], state.memory_mib(self.start, hop.v) or 0)
-        return self._beyond(counts)
+        return self._beyond(self._counted(hops))
 
     def dear(self, whole: path.MigrationPath, kept: path.MigrationPath) -> set[int]:
         """Return the instances not worth moving, when ``kept`` is what is worth it of ``whole``.
@@ -162,6 +161,17 @@ class Account:
         found |= {v for v, name in enumerate(self._projects) if name in over}
         return found - {migration.hop.v for migration in kept.migrations}
 
+    def _counted(self, hops: Iterable[path.Hop]) -> "_Counts":
+        counts = _Counts()
+        if self.budgeted():
+            for hop in hops:
+                counts.add(self._projects[hop.v], state.memory_mib(self.start, hop.v) or 0)
+        return counts
+
+    def _excess(self, counts: "_Counts") -> int:
+        more = 0 if self._most_mib is None else max(0, counts.mib - self._most_mib)
+        return more + sum(self._beyond(counts).values())
+
     def _beyond(self, counts: "_Counts") -> dict[str, int]:
         most, most_mib = self.terms.project_migrations, self._project_mib
         found = {}
@@ -173,23 +183,32 @@ class Account:
         return found
 
     def priced(self) -> bool:
-        """Whether single migrations have a price, or projects a budget."""
+        """Whether single migrations have a price, or there is a budget."""
+        return self.budgeted() or self.terms.per_gib > 0 or self.terms.per_migration > 0
+
+    def budgeted(self) -> bool:
+        """Whether projects, or all, have a budget."""
         terms = self.terms
-        if terms.project_migrations is not None or terms.project_gib is not None:
-            return True
-        return terms.per_gib > 0 or terms.per_migration > 0
+        limits = (terms.project_migrations, terms.project_gib, terms.max_gib)
+        return any(limit is not None for limit in limits)
 
 
 class _Counts:
-    """Migrations and MiB of each project."""
+    """Migrations and MiB of each project, and MiB of all."""
 
     def __init__(self) -> None:
         self.of: dict[str, tuple[int, int]] = {}
+        self.mib = 0
 
     def add(self, project: str | None, mib: int) -> None:
+        self.mib += mib
         if project is not None:
             count, total = self.of.get(project, (0, 0))
             self.of[project] = count + 1, total + mib
+
+
+def _mib(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * GIB)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

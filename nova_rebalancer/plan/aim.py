@@ -10,6 +10,7 @@ from nova_rebalancer.model.objectives import combined
 from nova_rebalancer.model.objectives import formula
 from nova_rebalancer.model.objectives import fragmentation
 from nova_rebalancer.model.objectives import separable
+from nova_rebalancer.plan import base as budgets
 from nova_rebalancer.plan import flow
 from nova_rebalancer.plan import kinds
 from nova_rebalancer.plan import terms
@@ -46,7 +47,7 @@ class Aim:
         self.width = float(min(most, max(NARROWEST, wide)))
 
     def model(
-        self, part: state.PlacementState, limit: int, best: state.PlacementState
+        self, part: state.PlacementState, limit: budgets.Limit, best: state.PlacementState
     ) -> flow.FlowModel:
         """Return the model of ``part``, whose objective is the value and then the migrations.
 

@@ -6,6 +6,9 @@ import math
 import time
 from typing import Protocol
 
+import numpy as np
+
+from nova_rebalancer.model import arrays
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base
@@ -26,11 +29,19 @@ class Budget:
         ``time.monotonic()`` value to end at; infinity for none.
     work
         Solver work, in its own deterministic units; None for no limit.
+    max_mib
+        Most memory of the instances it moves, in all; None for no limit.
     """
 
     max_migrations: int
     deadline: float = math.inf
     work: float | None = None
+    max_mib: int | None = None
+
+    @property
+    def limit(self) -> "Limit":
+        """What it may move."""
+        return Limit(self.max_migrations, self.max_mib)
 
     def left_s(self) -> float:
         """Seconds to the deadline, at least 0."""
@@ -39,6 +50,27 @@ class Budget:
     def over(self) -> bool:
         """Whether the clock has ended the work; solvers stop a little before their limit."""
         return self.left_s() <= LAST_S
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limit:
+    """Most instances that may move, and most memory of them in all; None for no limit."""
+
+    moves: int
+    mib: int | None = None
+
+    def less(self, start: state.PlacementState, moved: arrays.Bools) -> "Limit":
+        """Return what is left beside those that ``moved``, (V,)."""
+        mib = None if self.mib is None else self.mib - int(memories(start)[moved].sum())
+        return Limit(self.moves - int(moved.sum()), mib)
+
+
+def memories(start: state.PlacementState) -> arrays.Ints:
+    """Return the memory that a migration of each instance copies, (V,), 0 where it is not told."""
+    if "MEMORY_MB" not in start.resources:
+        return np.zeros(start.host_of.size, dtype=np.int64)
+    found: arrays.Ints = start.demand[:, start.resources.index("MEMORY_MB")]
+    return found
 
 
 class Pace:

@@ -22,6 +22,7 @@ import numpy as np
 
 from nova_rebalancer.model import arrays
 from nova_rebalancer.model import state
+from nova_rebalancer.plan import base
 from nova_rebalancer.plan import kinds
 
 NEVER = -1e18
@@ -87,7 +88,7 @@ class Cloud:
 
     ``weight`` is what an instance of each kind takes of every unit it is on, in steps; ``double``
     says which kinds are on two cells; ``slots`` how many slots there are in so many free steps, up
-    to the ``most`` that could be free in a unit.
+    to the ``most`` that could be free in a unit; ``mib`` (K,) is the memory of an instance.
     """
 
     kinds: Sequence[kinds.Kind]
@@ -98,6 +99,7 @@ class Cloud:
     double: Sequence[bool]
     slots: Sequence[int]
     most: int
+    mib: arrays.Ints
 
     def slots_of(self, i: int) -> int:
         """Return the slots of a host of shape ``i`` as it is."""
@@ -110,11 +112,12 @@ class Cloud:
 def cloud(start: state.PlacementState, cores: Sequence[int]) -> Cloud | None:
     """Return ``start`` as shapes, with slots of each of ``cores``.
 
-    None where cores are not all that such exchanges change.  That is where nothing with cores may move, where an instance is on more than two cells, on two
-    that are not alike, on unknown ones or possibly on a host of more than two, where an instance
-    without topology may come to a host with cells, where cores are counted in several resources,
-    shared by hosts or not counted by a cell, where a unit is overfull, and where pricing would
-    take long.  Hosts that are not usable play no part: nothing leaves or enters them.
+    None where cores are not all that such exchanges change.  That is where nothing with cores may
+    move, where an instance is on more than two cells, on two that are not alike, on unknown ones or
+    possibly on a host of more than two, where an instance without topology may come to a host with
+    cells, where cores are counted in several resources, shared by hosts or not counted by a cell,
+    where a unit is overfull, and where pricing would take long.  Hosts that are not usable play no
+    part: nothing leaves or enters them.
     """
     hosts = np.nonzero(start.usable)[0].tolist()
     resources = {int(r) for r in start.core[hosts] if r != state.NOWHERE}
@@ -216,7 +219,8 @@ def _shapes(
     if most > LARGEST or work > MOST_WORK:
         return None
     slots = [sum(amount * step // x for x in cores) for amount in range(most + 1)]
-    return Cloud(found, shapes, units, tuple(entrances), steps, double, slots, most)
+    mib = base.memories(start)[[kind.example for kind in found]]
+    return Cloud(found, shapes, units, tuple(entrances), steps, double, slots, most, mib)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -412,14 +416,14 @@ class Market:
         self._slots = np.array([given.slots_of(i) for i in range(len(given.shapes))])
         self.value = np.zeros(len(given.shapes))
 
-    def price(self, price: arrays.Floats, per_move: float) -> None:
+    def price(self, price: arrays.Floats, fee: arrays.Floats) -> None:
         """Value all exchanges.
 
-        A slot is worth 1, an instance that leaves brings ``price`` of its kind less ``per_move``,
-        and one that enters costs the price.
+        A slot is worth 1, an instance that leaves brings ``price`` of its kind less its ``fee``,
+        both (K,), and one that enters costs the price.
         """
         for leaving in (self._out, self._out_twice):
-            leaving.price(price - per_move)
+            leaving.price(price - fee)
         for entering in (self._in, self._in_twice):
             entering.price(-price)
         most = self.cloud.most

@@ -24,6 +24,7 @@ from nova_rebalancer.model import arrays
 from nova_rebalancer.model import ledger
 from nova_rebalancer.model import state
 from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.plan import base
 from nova_rebalancer.plan import kinds
 
 Expr = cp_model.LinearExprT
@@ -39,7 +40,7 @@ class FlowModel:
     cores
         Each X of the fragment rate; none where slots and free cores are not asked for.
     limit
-        Most instances that may move, at least 1.
+        Most instances that may move, at least 1, and most memory of them.
     tolerant
         Whether what is overfull in ``start`` may stay so, as long as nothing arrives there.
     all_kinds
@@ -52,7 +53,7 @@ class FlowModel:
         self,
         start: state.PlacementState,
         cores: Sequence[int],
-        limit: int,
+        limit: base.Limit,
         tolerant: bool = True,
         all_kinds: Sequence[kinds.Kind] | None = None,
         within: tuple[arrays.Bools, arrays.Bools] | None = None,
@@ -63,7 +64,7 @@ class FlowModel:
         self.cores = cores
         self.kinds = kinds.kinds(start) if all_kinds is None else all_kinds
         self.model = cp_model.CpModel()
-        self.limit = min(limit, sum(kind.size for kind in self.kinds))
+        self.limit = min(limit.moves, sum(kind.size for kind in self.kinds))
         self._used, self._cell_used = start.used(), start.cell_used()
         self.leave: list[dict[kinds.Place, cp_model.IntVar]] = []
         self.enter: list[dict[kinds.Place, cp_model.IntVar]] = []
@@ -72,6 +73,14 @@ class FlowModel:
             self._add_kind(k, kind)
         self.moves: Expr = sum(var for places in self.leave for var in places.values())
         self.model.add(self.moves <= self.limit)
+        if limit.mib is not None:
+            memory = base.memories(start).tolist()
+            copied = (
+                memory[kind.example] * var
+                for kind, places in zip(self.kinds, self.leave, strict=True)
+                for var in places.values()
+            )
+            self.model.add(sum(copied) <= limit.mib)
         self._add_rows()
         self._add_cells()
         self._add_groups()

@@ -99,7 +99,7 @@ def _by_window(
     model = flow.FlowModel(
         space,
         (),
-        max(1, meter.budget.max_migrations),
+        base.Limit(max(1, meter.budget.max_migrations), meter.budget.max_mib),
         all_kinds=all_kinds,
         within=_window(found, all_kinds, first, start),
     )

@@ -49,6 +49,7 @@ def plan(
     value = goal.evaluate(start)
     status = target.FEASIBLE
     change = _leaving(book, free, goal, np.arange(book.host_of.size))
+    memory, left_mib = base.memories(start), budget.max_mib
     for _ in range(budget.max_migrations):
         if watch.stopped():
             status = target.INTERRUPTED
@@ -56,7 +57,9 @@ def plan(
         if budget.over():
             status = target.TIME_LIMIT
             break
-        step = _best_step(book, free, goal, change)
+        # A second migration of the same instance is taken for another.
+        light = change if left_mib is None else np.where(memory > left_mib, _never(goal), change)
+        step = _best_step(book, free, goal, light)
         if step is None:
             break
         v, h, cells = step
@@ -68,6 +71,7 @@ def plan(
             book.take_back()
             break
         value = after
+        left_mib = None if left_mib is None else left_mib - int(memory[v])
         watch.incumbent(value.value)
         touched = (now != free).any(axis=1)
         touched[[source, h]] = True

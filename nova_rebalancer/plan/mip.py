@@ -20,6 +20,7 @@ from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base as objectives
 from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.plan import anneal
 from nova_rebalancer.plan import base
 from nova_rebalancer.plan import exchange
 from nova_rebalancer.plan import flow
@@ -86,6 +87,8 @@ def _fragments(
     pace = base.Pace()
     first = greedy.plan(start, goal, meter.budget, meter.seed, meter.watch)
     found, most = _by_patterns(start, goal, first, meter)
+    if math.isfinite(most) and goal.counts(found.value)[1] < most:
+        found = anneal.improve(start, goal, found, most, meter)
     if goal.counts(found.value)[1] < most:
         return _further(start, goal, found, most, meter, pace)
     return found, found.value.value
@@ -102,7 +105,7 @@ def _by_patterns(
     if cloud is None:
         return first, math.inf
     market = exchange.Market(cloud)
-    limit = meter.budget.max_migrations
+    limit = meter.budget.limit
     end = time.monotonic() + SHARE * meter.budget.left_s()
     part = solver.Meter(dataclasses.replace(meter.budget, deadline=end), meter.seed, meter.watch)
     bound = patterns.bound(market, limit, part)
@@ -149,7 +152,7 @@ def _further(
         searching = search.Search(start, goal, first, meter.budget, meter.seed, beside)
         searching.run()
         return searching.best, bound
-    model = flow.FlowModel(start, goal.cores, meter.budget.max_migrations)
+    model = flow.FlowModel(start, goal.cores, meter.budget.limit)
     if model.free_is_constant():
         return _most_slots(model, goal, first, most, meter)
     return _best_ratio(model, goal, first, meter)

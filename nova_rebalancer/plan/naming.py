@@ -21,6 +21,7 @@ from ortools.sat.python import cp_model
 
 from nova_rebalancer.model import arrays
 from nova_rebalancer.model import state
+from nova_rebalancer.plan import base
 from nova_rebalancer.plan import exchange
 from nova_rebalancer.plan import kinds
 from nova_rebalancer.plan import patterns
@@ -52,11 +53,11 @@ def place(
     start: state.PlacementState,
     market: exchange.Market,
     most: patterns.Bound,
-    limit: int,
+    limit: base.Limit,
     meter: solver.Meter,
 ) -> state.PlacementState | None:
     """Return the best placement found that breaks no conflict, None if none wins a slot."""
-    market.price(most.price, most.per_move)
+    market.price(most.price, most.fee)
     rng = np.random.default_rng(meter.seed)
     best: _Found | None = None
     widest, wider = None, list(WINDOWS)
@@ -130,6 +131,7 @@ class _Model:
         self._enter: dict[tuple[int, int], list[tuple[cp_model.IntVar, int, tuple[int, ...]]]]
         self._enter = collections.defaultdict(list)
         self._moves: list[cp_model.LinearExprT] = []
+        self._mib: list[cp_model.LinearExprT] = []
         self._won: list[cp_model.LinearExprT] = []
         self._leaver: dict[int, cp_model.IntVar] = {}
         self._goes: dict[tuple[int, int], cp_model.IntVar] = {}
@@ -151,6 +153,7 @@ class _Model:
         for k, count in part.leave.items():
             self._leave[k, place].append(count * variable)
             self._moves.append(count * variable)
+            self._mib.append(count * int(self._market.cloud.mib[k]) * variable)
         for k, count in part.enter.items():
             self._enter[k, place[0]].append((variable, count, place[1]))
         return variable
@@ -285,14 +288,16 @@ class _Model:
         return keep
 
     def best(
-        self, target: int, limit: int, meter: solver.Meter, work: float
+        self, target: int, limit: base.Limit, meter: solver.Meter, work: float
     ) -> tuple[_Found | None, bool]:
         """Return the best placement that is found, and whether it is the best of the model.
 
         None if none is better than the one to begin with.
         """
         program, won = self._program, sum(self._won)
-        program.add(sum(self._moves) <= limit)
+        program.add(sum(self._moves) <= limit.moves)
+        if limit.mib is not None:
+            program.add(sum(self._mib) <= limit.mib)
         program.add(won <= target)
         program.maximize(won)
         least = 0

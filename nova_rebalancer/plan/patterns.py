@@ -30,9 +30,13 @@ from ortools.sat.python import cp_model
 
 from nova_rebalancer.model import arrays
 from nova_rebalancer.model import state
+from nova_rebalancer.plan import base
 from nova_rebalancer.plan import exchange
 from nova_rebalancer.plan import kinds
 from nova_rebalancer.plan import solver
+
+GIB = 1024
+"""MiB."""
 
 ROUNDS = 100
 """Most rounds of column generation; some ten are usual."""
@@ -77,12 +81,14 @@ class Chosen:
 class Bound:
     """How many slots can be won within the limit, at most, and the prices that show it.
 
+    ``fee`` (K,) is what it costs that one of each kind leaves, ``per_move`` of it whoever it is.
     ``chosen`` is what the relaxation does with the exchanges that were known in the end.
     """
 
     slots: float
     price: arrays.Floats
     per_move: float
+    fee: arrays.Floats
     chosen: Sequence[Chosen] = ()
 
     def whole(self) -> int:
@@ -90,7 +96,7 @@ class Bound:
         return math.floor(self.slots + EXACT)
 
 
-def bound(market: exchange.Market, limit: int, meter: solver.Meter) -> Bound | None:
+def bound(market: exchange.Market, limit: base.Limit, meter: solver.Meter) -> Bound | None:
     """Return the bound of the relaxation, or of the best prices seen when time ends.
 
     Where the limit does not bind a migration costs nothing, and very many exchanges are as good as
@@ -103,7 +109,7 @@ def bound(market: exchange.Market, limit: int, meter: solver.Meter) -> Bound | N
     if best is None:
         return None
     spare = best.whole() + 1 - best.slots
-    least = spare / (2 * limit) if limit else 0.0
+    least = spare / (2 * limit.moves) if limit.moves else 0.0
     if best.per_move < least:
         other = master.solve(least)
         # Stopped by the clock it may be looser.
@@ -115,16 +121,19 @@ def bound(market: exchange.Market, limit: int, meter: solver.Meter) -> Bound | N
 class _Master:
     """The relaxation with the exchanges that are known."""
 
-    def __init__(self, market: exchange.Market, limit: int, meter: solver.Meter) -> None:
+    def __init__(self, market: exchange.Market, limit: base.Limit, meter: solver.Meter) -> None:
         given = market.cloud
         self._market = market
-        self._limit = limit
+        self._limit = limit.moves
+        self._most_gib = math.inf if limit.mib is None else limit.mib / GIB
+        self._gib = market.cloud.mib / GIB
         self._meter = meter
         self._hosts = np.array([len(shape.hosts) for shape in given.shapes])
         self._program = pywraplp.Solver.CreateSolver("GLOP")
         free = self._program.infinity()
         self._balance = [self._program.Constraint(0.0, 0.0) for _ in given.kinds]
-        self._moves = self._program.Constraint(-free, limit)
+        self._moves = self._program.Constraint(-free, limit.moves)
+        self._copied = self._program.Constraint(-free, min(self._most_gib, free))
         self._rows = [self._program.Constraint(-free, int(count)) for count in self._hosts]
         self._gain = self._program.Objective()
         self._gain.SetMaximization()
@@ -132,7 +141,7 @@ class _Master:
         self._columns: list[_Column] = []
         self._latest: tuple[Chosen, ...] = ()
         self._price = np.zeros(len(given.kinds))
-        self._per_move = 0.0
+        self._per_move = self._per_gib = 0.0
 
     def solve(self, least: float) -> Bound | None:
         """Return the bound where a migration costs ``least`` and what the limit makes of it."""
@@ -144,11 +153,14 @@ class _Master:
             if self._meter.spent():
                 break
             per_move = least + self._per_move
-            self._market.price(self._price, per_move)
+            fee = per_move + self._per_gib * self._gib
+            self._market.price(self._price, fee)
             values = np.maximum(self._market.value, 0.0)
             most = per_move * self._limit + float((values * self._hosts).sum())
+            if self._per_gib:
+                most += self._per_gib * self._most_gib
             if best is None or most < best.slots:
-                best = Bound(most, self._price, per_move)
+                best = Bound(most, self._price, per_move, fee)
             if not self._grow(least) and solved:
                 break
             if math.isfinite(self._meter.budget.left_s()):
@@ -161,6 +173,8 @@ class _Master:
                 self._latest = tuple(self._chosen())
             self._price = np.array([row.dual_value() for row in self._balance])
             self._per_move = max(0.0, self._moves.dual_value())
+            if math.isfinite(self._most_gib):
+                self._per_gib = max(0.0, self._copied.dual_value())
             if best.slots - least * self._limit - self._gain.Value() <= EXACT:
                 break
         if solved:
@@ -195,6 +209,8 @@ class _Master:
                     self._balance[k].SetCoefficient(column, count)
             leaving = sum(sum(part.leave.values()) for part in parts)
             self._moves.SetCoefficient(column, leaving)
+            copied = sum(self._gib[k] * n for part in parts for k, n in part.leave.items())
+            self._copied.SetCoefficient(column, float(copied))
             self._rows[i].SetCoefficient(column, 1)
             *single, both = parts
             units = zip(market.cloud.shapes[i].units, single, strict=True)
@@ -219,7 +235,7 @@ def place(
     start: state.PlacementState,
     market: exchange.Market,
     most: Bound,
-    limit: int,
+    limit: base.Limit,
     meter: solver.Meter,
 ) -> state.PlacementState | None:
     """Return the placement found that wins most slots, None if none was found.
@@ -227,7 +243,7 @@ def place(
     It is looked for until one wins as many as the bound allows.
     """
     target = most.whole()
-    market.price(most.price, most.per_move)
+    market.price(most.price, most.fee)
     budget = dataclasses.replace(meter.budget, work=min(WORK, meter.work_left()))
     mine = solver.Meter(budget, meter.seed, meter.watch)
     tried: set[tuple[float, int]] = set()
@@ -249,7 +265,7 @@ def place(
 
 
 def _solve(
-    model: "_Window", limit: int, target: int, meter: solver.Meter
+    model: "_Window", limit: base.Limit, target: int, meter: solver.Meter
 ) -> tuple[state.PlacementState | None, int]:
     """Look for a placement that wins ``target`` slots with the exchanges of a window.
 
@@ -259,7 +275,9 @@ def _solve(
         return None, 0
     # A placement that must win so much is found later than one that shall win as much as it can.
     model.program.add(model.won <= target)
-    model.program.add(model.moves <= limit)
+    model.program.add(model.moves <= limit.moves)
+    if limit.mib is not None:
+        model.program.add(model.mib <= limit.mib)
     model.program.maximize(model.won)
     answer = solver.solve(model.program, meter)
     if not answer.found:
@@ -301,6 +319,8 @@ class _Window:
         room = Room(start, market.cloud)
         change: list[list[cp_model.LinearExprT]] = [[] for _ in market.cloud.kinds]
         moves: list[cp_model.LinearExprT] = []
+        mib: list[cp_model.LinearExprT] = []
+        memory = market.cloud.mib.tolist()
         won: list[cp_model.LinearExprT] = []
 
         def choice(part: exchange.Part, most: int) -> _Choice:
@@ -308,6 +328,7 @@ class _Window:
             for k, many in part.leave.items():
                 change[k].append(-many * count)
                 moves.append(many * count)
+                mib.append(many * memory[k] * count)
             for k, many in part.enter.items():
                 change[k].append(many * count)
             return _Choice(part, count)
@@ -352,6 +373,7 @@ class _Window:
         for terms in change:
             self.program.add(sum(terms) == 0)
         self.moves: cp_model.LinearExprT = sum(moves)
+        self.mib: cp_model.LinearExprT = sum(mib)
         self.won: cp_model.LinearExprT = sum(won)
         self.complete = True
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from nova_rebalancer.model import ledger
 from nova_rebalancer.model import state
+from nova_rebalancer.plan import base
 from nova_rebalancer.plan import exchange
 from nova_rebalancer.plan import kinds
 from nova_rebalancer.plan import patterns
@@ -28,7 +29,7 @@ def placement(
     start: state.PlacementState,
     given: exchange.Cloud,
     chosen: Sequence[patterns.Chosen],
-    limit: int,
+    limit: base.Limit,
 ) -> state.PlacementState:
     """Return a placement near ``chosen`` that keeps to all rules and to the limit."""
     leave: list[list[kinds.Place]] = [[] for _ in given.kinds]
@@ -44,7 +45,7 @@ def placement(
 
 
 def _places(
-    given: exchange.Cloud, chosen: Sequence[patterns.Chosen], limit: int
+    given: exchange.Cloud, chosen: Sequence[patterns.Chosen], limit: base.Limit
 ) -> Iterator[tuple[exchange.Part, kinds.Place]]:
     """Yield what goes on where, host by host."""
     hosts = [iter(shape.hosts) for shape in given.shapes]
@@ -52,13 +53,15 @@ def _places(
     ordered = sorted(chosen, key=lambda one: -one.count)
     whole = [one for one in ordered for _ in range(_whole(one.count))]
     rests = [one for one in ordered if one.count - _whole(one.count) >= LEAST]
+    moves, mib = limit.moves, math.inf if limit.mib is None else limit.mib
     rests.sort(key=lambda one: _whole(one.count) - one.count)
     for one in (*whole, *rests):
         leaving = sum(sum(part.leave.values()) for part in one.parts)
-        if not left[one.shape] or leaving > limit:
+        copied = sum(int(given.mib[k]) * n for part in one.parts for k, n in part.leave.items())
+        if not left[one.shape] or leaving > moves or copied > mib:
             continue
         left[one.shape] -= 1
-        limit -= leaving
+        moves, mib = moves - leaving, mib - copied
         h, cells = next(hosts[one.shape])
         *single, both = one.parts
         yield both, (h, tuple(sorted(n for cell in cells for n in cell)))

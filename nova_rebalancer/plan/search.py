@@ -200,9 +200,8 @@ def _step(
     The second is whether no other step can find better: all was open, and solved to the end.
     """
     free = start.movable & hosts[start.host_of] & hosts[best.host_of]
-    kept = int((~free & (best.host_of != start.host_of)).sum())
-    limit = meter.budget.max_migrations - kept
-    if limit < 1 or not free.any():
+    limit = meter.budget.limit.less(start, ~free & (best.host_of != start.host_of))
+    if limit.moves < 1 or not free.any():
         meter.work += LEAST_WORK
         return None, False
     # What is not open stands where the incumbent has it and does not move.

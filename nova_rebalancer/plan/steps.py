@@ -82,18 +82,32 @@ class _Walk:
         self._budget = budget
         self._watch = watch
         self._movable = np.nonzero(start.movable)[0]
+        self._memory = base.memories(start)
 
     def _left(self) -> int:
         """How many migrations are left."""
-        moved = int((self.book.host_of != self._start.host_of).sum())
-        return self._budget.max_migrations - moved
+        return self._budget.max_migrations - int(self._moved().sum())
+
+    def _moved(self) -> arrays.Bools:
+        found: arrays.Bools = self.book.host_of != self._start.host_of
+        return found
+
+    def _light(self, some: arrays.Ints) -> arrays.Bools:
+        """Whether there is memory left to migrate each of ``some``; what has moved may move on."""
+        if self._budget.max_mib is None:
+            return np.ones(some.size, dtype=bool)
+        moved = self._moved()
+        left = self._budget.max_mib - int(self._memory[moved].sum())
+        found: arrays.Bools = moved[some] | (self._memory[some] <= left)
+        return found
 
     def _over(self) -> bool:
         return self._left() <= 0 or self._budget.over() or self._watch.stopped()
 
     def take(self, v: int, h: int) -> bool:
         """Move ``v`` to host ``h`` if there is room and a migration left for it."""
-        cells = None if self._over() else self.book.cells_for(v, h)
+        stays = self._over() or not self._light(np.array([v])).all()
+        cells = None if stays else self.book.cells_for(v, h)
         if cells is None:
             return False
         self._move(v, h, cells)
@@ -117,7 +131,8 @@ class _Walk:
         some = self._movable
         if self._left() <= 0:
             # Those that move anyway can go elsewhere.
-            some = some[self.book.host_of[some] != self._start.host_of[some]]
+            some = some[self._moved()[some]]
+        some = some[self._light(some)]
         change = self._tally.leaving(some)
         order = np.argsort(change, kind="stable")[:LOOKED_AT]
         best: tuple[float, int, int, tuple[int, ...]] | None = None
@@ -183,7 +198,17 @@ class _Walk:
                 # What others were sent here has a home elsewhere and has moved already.
                 if (self._start.host_of[here] != h).any() or not 0 < here.size <= self._left():
                     continue
+                if not self._light_together(here):
+                    continue
                 self._empty(here, h)
+
+    def _light_together(self, here: arrays.Ints) -> bool:
+        """Whether there is memory left to migrate all of ``here``, of whom none has moved."""
+        if self._budget.max_mib is None:
+            return True
+        return int(self._memory[self._moved()].sum() + self._memory[here].sum()) <= (
+            self._budget.max_mib
+        )
 
     def _empty(self, here: arrays.Ints, h: int) -> None:
         """Move all of ``here`` off host ``h``, or none."""

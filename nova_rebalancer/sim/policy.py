@@ -12,17 +12,12 @@ from nova_rebalancer import controller
 from nova_rebalancer import exceptions
 from nova_rebalancer.model import cloud
 from nova_rebalancer.model import path
-from nova_rebalancer.model import plan_document
 from nova_rebalancer.model import state
-from nova_rebalancer.model import target
 from nova_rebalancer.model.constraints import base as constraints
 from nova_rebalancer.model.objectives import fragmentation
 from nova_rebalancer.plan import base
 
 NONE = "none"
-
-ASKS = 3
-"""How often the controller is asked for a plan that keeps to the budget of memory, at most."""
 
 WORK = 1
 """Solver work of a plan where neither work nor time is limited by the policy."""
@@ -47,15 +42,12 @@ class Policy:
         What the controller is asked with; None for no rebalancing at all.
     every_s, first_s
         Interval between plans, and when the first one is made.
-    max_gib
-        Most memory that the migrations of one plan copy; None for no limit.
     """
 
     name: str
     options: controller.Options | None = None
     every_s: float = 86400.0
     first_s: float = 0.0
-    max_gib: float | None = None
 
     def times_s(self, from_s: float, until_s: float) -> list[float]:
         """Return when plans are made, from ``from_s`` on and before ``until_s``."""
@@ -137,6 +129,7 @@ def parse(text: str, rules: dict[str, Any], fragment_cores: tuple[int, ...]) -> 
         fragment_cores=sizes,
         flavors=tuple(name for name in given.get("flavor", "").split(",") if name),
         max_migrations=whole("max-migrations", 50),
+        max_gib=number("max-gib", None),
         time_limit_s=time_limit_s,
         work_limit=whole("work-limit", WORK) if work is not None else None,
         seed=whole("seed", 0),
@@ -154,7 +147,6 @@ def parse(text: str, rules: dict[str, Any], fragment_cores: tuple[int, ...]) -> 
         options,
         _seconds(text, "every", given.get("every", "24h")),
         _seconds(text, "at", given.get("at", "0h")),
-        number("max-gib", None),
     )
 
 
@@ -187,9 +179,6 @@ def decide(
     """Make a plan for the cloud as it is, within the policy's budget.
 
     ``moved_ago_s`` is how long ago each instance was migrated that was.
-
-    The planners know of no limit on memory.  A plan that copies too much is asked for again with
-    fewer migrations, and cut where it is best within the budget; the best of these is taken.
     """
     assert policy.options is not None
     taken_at = constraints.moment(facts.taken_at)
@@ -198,37 +187,10 @@ def decide(
         for name, ago_s in (moved_ago_s or {}).items()
         if ago_s < 3600 * policy.options.cooldown_h
     }
-    options, best = dataclasses.replace(policy.options, last_moved=last_moved), None
-    for _ in range(ASKS):
-        plan = controller.run(facts, "", options, watch)
-        hops, after, gib = _within(plan, policy.max_gib)
-        if best is None or after < best.after - target.TOLERANCE:
-            best = Decided(plan.start, hops, plan.before.value, after)
-        count = len(plan.path.migrations)
-        if policy.max_gib is None or gib <= policy.max_gib or watch.stopped():
-            break
-        fewer = min(count - 1, int(count * policy.max_gib / gib))
-        if fewer < 1:
-            break
-        options = dataclasses.replace(options, max_migrations=fewer)
-    assert best is not None
-    return best
-
-
-def _within(
-    plan: plan_document.Plan, max_gib: float | None
-) -> tuple[Sequence[path.Hop], float, float]:
-    """Return the plan's hops as far as they gain within the budget, the value then, all its GiB."""
+    options = dataclasses.replace(policy.options, last_moved=last_moved)
+    plan = controller.run(facts, "", options, watch)
     hops = [migration.hop for migration in plan.path.migrations]
-    values = [plan.before.value, *(step.value for step in plan.steps)]
-    gib = 0.0
-    reach = 0
-    for k, hop in enumerate(hops, 1):
-        gib += (state.memory_mib(plan.start, hop.v) or 0) / 1024
-        if max_gib is None or gib <= max_gib:
-            reach = k
-    keep = min(range(reach + 1), key=lambda k: (values[k], k))
-    return hops[:keep], values[keep], gib
+    return Decided(plan.start, hops, plan.before.value, plan.after.value)
 
 
 def goal(policy: Policy) -> fragmentation.Fragmentation | None:

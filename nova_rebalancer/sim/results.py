@@ -52,7 +52,7 @@ def _policy(run: days.Run, begun_s: float) -> dict[str, Any]:
         "policy": run.policy.name,
         "every_s": run.policy.every_s if options else None,
         "first_s": run.policy.first_s if options else None,
-        "max_gib": run.policy.max_gib,
+        "max_gib": None if options is None else options["max_gib"],
         "options": options,
         "days": (run.until_s - begun_s) / arrivals.DAY_S,
         "boots": counts.boots,

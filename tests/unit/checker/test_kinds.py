@@ -109,6 +109,8 @@ def test_right_plan_is_accepted():
         (("migrations", 0, "depends_on"), ["3"], "dependency_cycle", "1"),
         (("migrations", 0, "depends_on"), ["1"], "dependency_cycle", "1"),
         (("max_migrations",), 3, "too_many", "4"),
+        # Each of the four migrations is of 1 GiB.
+        (("options", "max_gib"), 2.9, "too_many", "3"),
         # The first three migrations are of project p's instances, of 1 GiB each.
         (("options", "project_migrations"), 2, "project_budget", "3"),
         (("options", "project_gib"), 2.9, "project_budget", "3"),

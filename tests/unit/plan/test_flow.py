@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 from ortools.sat.python import cp_model
 import pytest
 
+from nova_rebalancer.plan import base
 from nova_rebalancer.plan import flow
 from nova_rebalancer.plan import kinds
 from tests import clouds
@@ -47,7 +48,7 @@ def model() -> flow.FlowModel:
             clouds.numa_instance("k", "b", {0: 2}),
         ],
     )
-    return flow.FlowModel(clouds.state_of(made), (clouds.CORES,), 3)
+    return flow.FlowModel(clouds.state_of(made), (clouds.CORES,), base.Limit(3))
 
 
 def test_kinds() -> None:
@@ -102,7 +103,7 @@ def test_model_counts_what_the_goal_counts(made: clouds.Document, most: int, up:
     from nova_rebalancer.model.objectives import fragmentation
 
     start = clouds.state_of(made)
-    one = flow.FlowModel(start, (clouds.CORES,), most)
+    one = flow.FlowModel(start, (clouds.CORES,), base.Limit(most))
     # Slots are forced down by nothing, so they are pushed up beside what is asked.
     one.model.maximize(1000 * one.slots + (one.free if up else -one.free))
     solver = cp_model.CpSolver()

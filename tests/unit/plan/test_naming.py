@@ -30,9 +30,9 @@ def placed(
     assert given is not None
     market = exchange.Market(given)
     meter = solver.Meter(base.Budget(moves), 0, base.Watch())
-    most = patterns.bound(market, moves, meter)
+    most = patterns.bound(market, base.Limit(moves), meter)
     meter = solver.Meter(base.Budget(moves), 0, watch or base.Watch())
-    return most, naming.place(start, market, most, moves, meter)
+    return most, naming.place(start, market, most, base.Limit(moves), meter)
 
 
 @hypothesis.settings(max_examples=30)

@@ -71,8 +71,8 @@ def test_bound_and_placement(made: clouds.Document, moves: int) -> None:
     hypothesis.assume(given is not None)
     market = exchange.Market(given)
     meter = solver.Meter(base.Budget(moves), 0, base.Watch())
-    most = patterns.bound(market, moves, meter)
-    found = patterns.place(start, market, most, moves, meter)
+    most = patterns.bound(market, base.Limit(moves), meter)
+    found = patterns.place(start, market, most, base.Limit(moves), meter)
     target = int(most.slots + patterns.EXACT)
     cloud = brute.read(clouds.as_bytes(made))
     best = round(free(start) * (1 - brute.best(cloud, moves, clouds.CORES))) // clouds.CORES
@@ -150,7 +150,7 @@ def test_exchanges_at_prices(made: clouds.Document, data: st.DataObject) -> None
         return total + won - given.slots_of(i)
 
     market = exchange.Market(given)
-    market.price(price, per_move)
+    market.price(price, np.full(price.size, per_move))
     worths = [worth(one) for one in all_of_them]
     assert market.value[i] == pytest.approx(max(worths))
     *units, both = market.best(i)
@@ -179,9 +179,9 @@ def test_placed() -> None:
     start = clouds.state_of(clouds.three_hosts())
     market = exchange.Market(exchange.cloud(start, (clouds.CORES,)))
     meter = solver.Meter(base.Budget(5), 0, base.Watch())
-    most = patterns.bound(market, 5, meter)
+    most = patterns.bound(market, base.Limit(5), meter)
     assert most.whole() == 1
-    found = patterns.place(start, market, most, 5, meter)
+    found = patterns.place(start, market, most, base.Limit(5), meter)
     assert found.host_of.tolist() == [0, 1, 1, 2]
 
 

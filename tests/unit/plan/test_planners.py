@@ -116,7 +116,7 @@ def test_last_step_of_the_search(made: clouds.Document, moves: int) -> None:
     hosts = ~search._overfull(start)
     found, last = search._step(start, aim.Aim(start, GOAL), first, hosts, meter, 1.0)
     # Where moves change the free cores a step looks at the slots alone.
-    if last and flow.FlowModel(start, (clouds.CORES,), moves).free_is_constant():
+    if last and flow.FlowModel(start, (clouds.CORES,), base.Limit(moves)).free_is_constant():
         best = brute.best(brute.read(clouds.as_bytes(made)), moves, clouds.CORES)
         assert found.value.value == pytest.approx(best, abs=1e-9)
 

@@ -23,7 +23,7 @@ def relaxed(start: state.PlacementState, moves: int) -> tuple[exchange.Cloud, pa
     given = exchange.cloud(start, (clouds.CORES,))
     assert given is not None
     meter = solver.Meter(base.Budget(moves), 0, base.Watch())
-    return given, patterns.bound(exchange.Market(given), moves, meter)
+    return given, patterns.bound(exchange.Market(given), base.Limit(moves), meter)
 
 
 @hypothesis.settings(max_examples=60)
@@ -41,7 +41,7 @@ def test_sound_whatever_is_chosen(made: clouds.Document, moves: int, seed: int) 
         dataclasses.replace(one, count=one.count * rng.choice([0.5, 1.0, 1.7, 3.0]))
         for one in most.chosen
     ]
-    found = rounding.placement(start, given, chosen, moves)
+    found = rounding.placement(start, given, chosen, base.Limit(moves))
     cloud = brute.read(clouds.as_bytes(made))
     assert brute.broken(cloud, brute.placement(cloud, found)) == []
     assert (found.host_of != start.host_of).sum() <= moves
@@ -52,7 +52,7 @@ def test_whole_numbers_are_the_placement() -> None:
     start = clouds.state_of(clouds.three_hosts())
     given, most = relaxed(start, 1)
     assert {one.count for one in most.chosen} == {1.0}
-    found = rounding.placement(start, given, most.chosen, 1)
+    found = rounding.placement(start, given, most.chosen, base.Limit(1))
     assert found.host_of.tolist() == [0, 1, 1, 2]
 
 
@@ -61,4 +61,4 @@ def test_who_leaves_must_enter() -> None:
     start = clouds.state_of(clouds.three_hosts())
     given, most = relaxed(start, 2)
     (one,) = [one for one in most.chosen if any(part.leave for part in one.parts)]
-    assert rounding.placement(start, given, [one], 2).host_of.tolist() == [0, 0, 1, 2]
+    assert rounding.placement(start, given, [one], base.Limit(2)).host_of.tolist() == [0, 0, 1, 2]

@@ -20,12 +20,13 @@ GREEDY = controller.Options(planner="greedy", fragment_cores=(clouds.CORES,), ti
 def test_a_policy_as_it_is_written():
     """All of its words."""
     text = "mip every=12h at=90m max-migrations=7 max-gib=1.5 fragment-cores=8 seed=3 work-limit=2"
-    read = policy.parse(text, {"opt_in": True}, 16)
+    read = policy.parse(text, {"opt_in": True}, (16,))
     assert read.name == text
-    assert (read.every_s, read.first_s, read.max_gib) == (43200.0, 5400.0, 1.5)
+    assert (read.every_s, read.first_s, read.options.max_gib) == (43200.0, 5400.0, 1.5)
     assert read.options == controller.Options(
         planner="mip",
         max_migrations=7,
+        max_gib=1.5,
         fragment_cores=(8,),
         seed=3,
         work_limit=2,
@@ -107,8 +108,8 @@ def test_what_was_migrated_cools_down():
 @hypothesis.given(clouds.snapshots(4, 8), st.floats(0, 0.004), st.integers(0, 5))
 def test_a_plan_keeps_to_its_budget(made, max_gib, most):
     """Neither memory nor migrations are exceeded, and what is done is never worse than nothing."""
-    options = dataclasses.replace(GREEDY, max_migrations=most)
-    one = policy.Policy("some", options, max_gib=max_gib)
+    options = dataclasses.replace(GREEDY, max_migrations=most, max_gib=max_gib)
+    one = policy.Policy("some", options)
     decided = policy.decide(one, clouds.facts_of(made), days.Watch())
     moved_mib = sum(state.memory_mib(decided.start, hop.v) or 0 for hop in decided.hops)
     assert moved_mib <= 1024 * max_gib
@@ -131,6 +132,8 @@ def test_a_plan_that_is_cut_does_what_it_can():
     facts = clouds.facts_of(made)
     whole = policy.decide(policy.Policy("all", GREEDY), facts, days.Watch())
     assert len(whole.hops) == 2
-    cut = policy.decide(policy.Policy("cut", GREEDY, max_gib=1.5), facts, days.Watch())
+    cut = policy.decide(
+        policy.Policy("cut", dataclasses.replace(GREEDY, max_gib=1.5)), facts, days.Watch()
+    )
     assert len(cut.hops) == 1
     assert whole.after < cut.after < cut.before
