@@ -27,7 +27,7 @@ def test_defaults():
     assert options.planner.time_limit_s == 30
     assert options.planner.max_migrations == 50
     assert options.planner.seed == 0
-    assert options.fragmentation.cores == 16
+    assert options.fragmentation.cores == [16]
 
 
 def test_register_twice():

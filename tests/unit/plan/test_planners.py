@@ -40,9 +40,11 @@ def planned(
     moves: int,
     work: float | None = WORK,
     goal: fragmentation.Fragmentation = GOAL,
+    max_mib: int | None = None,
 ) -> target.Target:
     """What ``planner`` answers for the snapshot ``made``."""
-    return planner(clouds.state_of(made), goal, base.Budget(moves, work=work), 0, base.Watch())
+    budget = base.Budget(moves, work=work, max_mib=max_mib)
+    return planner(clouds.state_of(made), goal, budget, 0, base.Watch())
 
 
 def check(
@@ -83,6 +85,22 @@ def test_promises(planner: base.Planner) -> None:
         check(made, clouds.state_of(made), found, moves, goal)
 
     law()
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(clouds.snapshots(3, 4), st.integers(0, 4), st.integers(0, 3), GOALS)
+def test_budget_of_memory(
+    made: clouds.Document, moves: int, gib: int, goal: fragmentation.Fragmentation
+) -> None:
+    """Instances have a GiB each here: so many GiB allow as much as so many migrations."""
+    start = clouds.state_of(made)
+    found = planned(mip.plan, made, moves, None, goal, 1024 * gib)
+    moved = found.host_of != start.host_of
+    assert base.memories(start)[moved].sum() <= 1024 * gib
+    if (base.memories(start) == 1024).all():
+        best = brute.best(brute.read(clouds.as_bytes(made)), min(moves, gib), *goal.cores)
+        assert found.value.value == pytest.approx(best, abs=1e-9)
+        assert found.status == target.OPTIMAL
 
 
 @hypothesis.settings(max_examples=60)
