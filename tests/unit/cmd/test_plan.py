@@ -278,6 +278,9 @@ def test_a_plugin_that_is_not_there_is_usage(arguments, text, write, capsys):
         ["--max-migrations", "-1"],
         ["--time-limit", "nan"],
         ["--fragment-cores", "0"],
+        ["--fragment-cores", "16,x"],
+        ["--fragment-cores", "999983,999979"],
+        ["--max-gib", "-1"],
         ["--seed", "x"],
     ],
 )

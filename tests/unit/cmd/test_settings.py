@@ -65,6 +65,25 @@ def plan(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Plan:
     return run
 
 
+def test_several_sizes_and_a_budget_of_memory(plan: Plan) -> None:
+    """Both come from the command line or else the configuration, and the checker counts again."""
+    conf = "[fragmentation]\ncores = 4, 2\n[planner]\nmax_gib = 0.5\n"
+    given = plan("--fragment-cores", "2,4", "--max-gib", "1")
+    assert given["options"]["fragment_cores"] == [4, 2]
+    assert len(given["migrations"]) == 1
+    assert {part["name"] for part in given["objectives"]} > {"fragment_cores_4", "fragment_cores_2"}
+    less = plan(conf=conf)
+    assert (less["options"]["max_gib"], less["migrations"]) == (0.5, [])
+
+
+def test_sizes_of_the_configuration(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
+    """What is no size there is named."""
+    conf = tmp_path / "conf"
+    conf.write_text("[fragmentation]\ncores = 999983, 999979\n")
+    assert main.main(["--config-file", str(conf), "plan", "--demo"]) == 1
+    assert "[fragmentation] cores: fragment cores 999983, 999979" in capsys.readouterr().err
+
+
 def test_defaults(plan: Plan) -> None:
     """Every rule is kept and nobody is pinned or banned."""
     options = plan()["options"]
