@@ -113,7 +113,7 @@ def one_pool(begun: days.Days, story: arrivals.Story, until_s: float) -> days.Co
     for r in range(free.size):
         rows = np.unique(start.row_of[start.usable, r])
         rows = rows[rows != state.NOWHERE]
-        free[r] = (start.capacity - there.used)[rows, r].sum()
+        free[r] = (start.capacity - there.used)[rows, r].clip(min=0).sum()
     ends = [
         (end_s, there.residents[name].kind)
         for name, end_s in begun.ends_s.items()

@@ -136,9 +136,10 @@ def written(options: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
     }
-    if isinstance(found.get("fragment_cores"), int):
-        # So in older plans.
-        found["fragment_cores"] = (found["fragment_cores"],)
+    if "fragment_cores" in found:
+        # Older plans have one size.
+        cores = found["fragment_cores"]
+        found["fragment_cores"] = tuple(map(int, cores if isinstance(cores, tuple) else (cores,)))
     return found
 
 
@@ -175,7 +176,7 @@ def run(
         options.max_migrations,
         began + PLAN_SHARE * time_s,
         options.work_limit,
-        None if options.max_gib is None else int(options.max_gib * worth.GIB),
+        worth.mib(options.max_gib),
     )
     before = goal.evaluate(start)
     projects = [one.project for one in part.instances]

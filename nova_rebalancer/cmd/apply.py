@@ -339,11 +339,14 @@ def _replanner(
         for instance, hosts in asked.bans.items():
             kept = set(bans.get(instance, ())) | set(hosts)
             bans[instance] = tuple(sorted(kept & here))
-        limit_s = given.get("time_limit_s")
+        limit_s, most_gib = given.get("time_limit_s"), given.get("max_gib")
         options = controller.Options(
             **{
                 **given,
                 "max_migrations": asked.left,
+                "max_gib": None
+                if most_gib is None
+                else max(0.0, most_gib - asked.copied_mib / 1024),
                 "time_limit_s": REPLAN_S if limit_s is None else min(REPLAN_S, limit_s),
                 "banned_hosts": tuple(sorted((set(given.get("banned_hosts", ())) & here) | bad)),
                 "bans": {one: hosts for one, hosts in bans.items() if one in there and hosts},

@@ -310,9 +310,13 @@ def _regardless(plan: Any) -> str:
         said = ", ".join(f"{price:g} for each {what}" for what, price in prices.items() if price)
         text += f" and cost {bill.price:.4g} ({said})"
     if bill.excess:
+        most_gib = options["max_gib"]
+        if most_gib is not None and bill.memory_mib > 1024 * most_gib:
+            text += f"; --max-gib allows {most_gib:g}"
         budget = {"migrations": options["project_migrations"], "GiB": options["project_gib"]}
         said = ", ".join(f"{most:g} {what}" for what, most in budget.items() if most is not None)
-        text += f"; some project has more than its budget of them ({said})"
+        if said:
+            text += f"; some project has more than its budget of them ({said})"
     return text
 
 

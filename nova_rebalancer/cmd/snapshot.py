@@ -8,6 +8,7 @@ and the completion of other commands stay fast.
 import argparse
 import collections
 from collections.abc import Mapping
+from collections.abc import Sequence
 import logging
 from typing import Any
 
@@ -17,6 +18,7 @@ from cliff import show
 
 from nova_rebalancer import exceptions
 from nova_rebalancer.cmd import cloud
+from nova_rebalancer.cmd import numbers
 
 LOG = logging.getLogger(__name__)
 
@@ -122,11 +124,11 @@ class Show(show.ShowOne):
         _add_input(parser)
         parser.add_argument(
             "--fragment-cores",
-            type=_positive,
-            default=16,
+            type=numbers.sizes,
+            default=(16,),
             metavar="X",
             help="size in cores that free space should be a multiple of: that of the largest "
-            "flavor that must always find room (default: 16)",
+            "flavor that must always find room; or several sizes, as 32,16,8,4 (default: 16)",
         )
         return parser
 
@@ -141,7 +143,7 @@ class Show(show.ShowOne):
         snapshot, sha256 = document.load(parsed_args.file)
         placement = state.build(snapshot)
         capacity, used = placement.capacity.sum(axis=0), placement.used().sum(axis=0)
-        rate = fragmentation.Fragmentation(parsed_args.fragment_cores).evaluate(placement)
+        rate = fragmentation.Fragmentation(*parsed_args.fragment_cores).evaluate(placement)
         why = collections.Counter(found.reason.code for found in placement.excluded.values())
         rows: dict[str, Any] = {
             "cloud": snapshot.cloud,
@@ -163,7 +165,7 @@ class Show(show.ShowOne):
                 }
             ),
             "overfull": len(placement.overfull()),
-            "fragment_cores": parsed_args.fragment_cores,
+            "fragment_cores": _Sizes(parsed_args.fragment_cores),
             "fragment_rate": round(rate.value, 6),
             "outside": len(snapshot.outside),
             "refused": len(snapshot.refused),
@@ -260,6 +262,13 @@ class _Counts(columns.FormattableColumn[Mapping[str, int]]):
         return ", ".join(f"{name} {count}" for name, count in self._value.items()) or "none"
 
 
+class _Sizes(columns.FormattableColumn[Sequence[int]]):
+    """Sizes: a list for programs, ``32, 16`` for people."""
+
+    def human_readable(self) -> str:
+        return ", ".join(map(str, self._value))
+
+
 class _Resources(columns.FormattableColumn[Mapping[str, Mapping[str, int]]]):
     """Capacity and use by class: mappings for programs, one line each for people."""
 
@@ -287,16 +296,6 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="file to write, gzipped if its name ends in .gz; - is standard output",
     )
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return value
 
 
 def _write(caller: command.Command, output: str, snapshot: dict[str, Any]) -> None:

@@ -344,6 +344,12 @@ def _refuse_unsound(plan: Mapping[str, Any], name: str) -> None:
                 f"{earlier}"
             )
         before[key], last[one["instance"]] = waits_for, key
+    copied = sum(one.get("memory_mib") or 0 for one in plan["migrations"])
+    most_gib = plan["options"].get("max_gib")
+    if most_gib is not None and copied > 1024 * most_gib:
+        raise exceptions.InputError(
+            f"{name}: {copied} MiB are to be copied, and options.max_gib is {most_gib:g}"
+        )
     if len(plan["migrations"]) > plan["max_migrations"]:
         raise exceptions.InputError(
             f"{name}: {len(plan['migrations'])} migrations, and max_migrations is "

@@ -280,7 +280,7 @@ next one. Switch it off where nobody is there at night.
         min=0,
         help="""
 How often what is left is planned again, from fresh facts and within what is
-left of ``max_migrations``, after migrations failed or no longer fitted. 0:
+left of ``max_migrations`` and ``max_gib``, after migrations failed or no longer fitted. 0:
 what does not fit any more is left out.
 """,
     ),

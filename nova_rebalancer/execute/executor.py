@@ -86,11 +86,12 @@ class Again:
 
     ``bans`` are hosts that an instance was refused by, ``bad_hosts`` those that failed too often
     (service hosts), ``stuck`` the instances that must stay and why, ``left`` how many migrations
-    may still be asked for.
+    may still be asked for, ``copied_mib`` the memory of those that were.
     """
 
     revision: int
     left: int
+    copied_mib: int
     bans: dict[str, tuple[str, ...]]
     bad_hosts: frozenset[str]
     stuck: dict[str, str]
@@ -770,6 +771,7 @@ class Executor:
         return Again(
             self._revision() + 1,
             left,
+            sum(one.memory_mib or 0 for one in self._entries.values() if one.attempts),
             {name: tuple(sorted(hosts)) for name, hosts in bans.items()},
             self._bad_hosts(),
             stuck,

@@ -24,6 +24,9 @@ from nova_rebalancer.model.objectives import base
 GIB = 1024
 """MiB."""
 
+MOST_MIB = 2**40
+"""Largest limit on memory that the solvers are told."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Terms:
@@ -100,8 +103,8 @@ class Account:
         self.terms = terms
         self._goal = goal
         self._projects = projects
-        self._project_mib = _mib(terms.project_gib)
-        self._most_mib = _mib(terms.max_gib)
+        self._project_mib = mib(terms.project_gib)
+        self._most_mib = mib(terms.max_gib)
         self._nothing = goal.evaluate(start).value
 
     def bills(self, hops: Sequence[path.Hop], steps: Sequence[base.Step]) -> list[Bill]:
@@ -207,8 +210,9 @@ class _Counts:
             self.of[project] = count + 1, total + mib
 
 
-def _mib(gib: float | None) -> int | None:
-    return None if gib is None else int(gib * GIB)
+def mib(gib: float | None) -> int | None:
+    """Return a limit in MiB; what is more than any cloud has is as good as none."""
+    return None if gib is None else int(min(gib * GIB, MOST_MIB))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

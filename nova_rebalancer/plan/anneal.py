@@ -6,8 +6,9 @@ could go, as with several sizes: very many exchanges are as good as the best.  S
 lose and then gain find good targets there.
 
 A step moves one instance to another unit (a NUMA cell, or a host without cells), or swaps it with
-a smaller one that is there.  Instances on two cells, members of groups and those in conflict stay
-where they are.  The order of migrations plays no part, as in the exact models.
+a smaller one that is there.  Instances on two cells and members of groups stay where they are, and
+nothing is tried where instances are in conflict or Nova chooses cells.  The order of migrations
+plays no part, as in the exact models.
 
 References
 ----------
@@ -30,6 +31,9 @@ from nova_rebalancer.plan import solver
 
 STEPS = 1_000_000
 """Of one run, about a third of a second."""
+
+LARGEST = 5000
+"""Instances that may move, at most: among more so few steps find nothing."""
 
 RUNS = 2
 """At most, each from the best so far."""
@@ -56,9 +60,10 @@ def improve(
 ) -> target.Target:
     """Return the best target found, ``first`` if none is better.
 
-    For clouds that the pattern model knows.  It ends where there are ``most`` slots.
+    For clouds that the pattern model knows.  No run begins where there are ``most`` slots.
     """
-    if start.topologies is not None or start.conflicts:
+    large = int(start.movable.sum()) > LARGEST
+    if large or start.topologies is not None or start.conflicts:
         return first
     best = first
     for run in range(RUNS):
@@ -92,7 +97,7 @@ class _One:
     rows, guest
         What it takes of its host and of its cell, by resource.
     may
-        Whether it may be on each unit.
+        Whether it may be on each unit, its own host apart.
     home, at
         The unit where it started, and where it is.
     """
@@ -102,7 +107,7 @@ class _One:
     mib: int
     rows: list[tuple[int, int]]
     guest: list[tuple[int, int]]
-    may: list[bool]
+    may: bytes
     home: int
     at: int
 
@@ -157,7 +162,7 @@ class _Walk:
         number = {unit: u for u, unit in enumerate(self._units)}
         spots = np.array([h for h, _ in self._units], dtype=np.int64)
         in_groups = {v for group in start.groups for v in group.members}
-        memory, may_of = base.memories(start), dict[tuple[int, int], list[bool]]()
+        memory, may_of = base.memories(start), dict[tuple[int, int, int], bytes]()
         for v in np.nonzero(start.movable)[0].tolist():
             if v in in_groups or start.guests_of[v] > 1:
                 continue
@@ -174,21 +179,19 @@ class _Walk:
             cores = int(guest[start.core[source]])
             if not cores:
                 continue
-            key = int(start.eligibility_of[v]), source
+            kind, core = int(start.kind_of[source]), int(start.core[source])
+            key = int(start.eligibility_of[v]), kind, core
             if key not in may_of:
-                mask = start.allowed[key[0]] & start.follows[start.kind_of[source]][start.kind_of]
-                mask &= start.core == start.core[source]
-                mask[source] = False
-                may_of[key] = mask[spots].tolist()
-            may = may_of[key].copy()
-            may[home] = True
+                mask = start.allowed[key[0]] & start.follows[kind][start.kind_of]
+                mask &= start.core == core
+                may_of[key] = mask[spots].tobytes()
             yield _One(
                 v,
                 cores,
                 int(memory[v]),
                 [(r, x) for r, x in enumerate(start.demand[v].tolist()) if x],
                 [(r, x) for r, x in enumerate(guest.tolist()) if x] if start.guests_of[v] else [],
-                may,
+                may_of[key],
                 home,
                 at,
             )
@@ -204,7 +207,7 @@ class _Walk:
             if one.at != one.home and draws.random() < HOMEWARD:
                 b = one.home
             a = one.at
-            if a == b or not one.may[b]:
+            if a == b or not self._may(one, b):
                 continue
             other = None
             if free[b] < one.cores:
@@ -214,7 +217,7 @@ class _Walk:
                 other = here[int(draws.random() * len(here))]
                 if other.cores >= one.cores or free[b] + other.cores < one.cores:
                     continue
-                if not other.may[a]:
+                if not self._may(other, a):
                     continue
             net = one.cores - (other.cores if other is not None else 0)
             moves, mib = _change(one, b)
@@ -236,6 +239,11 @@ class _Walk:
             if self._won > self._most_won + 1e-9:
                 self._most_won = self._won
                 self._best = [(one.v, one.at) for one in self.ones if one.at != one.home]
+
+    def _may(self, one: _One, b: int) -> bool:
+        """Whether it may be on unit ``b``: at home, or on another host that takes it."""
+        hosts = self._units
+        return b == one.home or bool(one.may[b] and hosts[b][0] != hosts[one.home][0])
 
     def _fits(self, one: _One, other: _One | None, b: int) -> bool:
         """Whether all else that ``one`` takes is free on unit ``b`` when ``other`` has left."""

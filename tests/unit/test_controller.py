@@ -60,9 +60,13 @@ def test_pass(planner: str) -> None:
     @hypothesis.given(
         clouds.snapshots(3, 5), st.integers(0, 4), st.none() | st.integers(0, 4), SIZES
     )
-    def law(made: clouds.Document, most: int, most_gib: int | None, sizes: tuple[int, ...]) -> None:
+    def law(made: clouds.Document, most: int, most_mib: int | None, sizes: tuple[int, ...]) -> None:
         options = dataclasses.replace(
-            OPTIONS, planner=planner, max_migrations=most, max_gib=most_gib, fragment_cores=sizes
+            OPTIONS,
+            planner=planner,
+            max_migrations=most,
+            max_gib=most_mib and most_mib / 1024,
+            fragment_cores=sizes,
         )
         data = written(made, options)
         plan = json.loads(data)
@@ -70,7 +74,7 @@ def test_pass(planner: str) -> None:
         verdict = checker.check(clouds.as_bytes(made), data)
         assert verdict.ok, verdict
         assert plan["objective"]["after"] <= plan["objective"]["before"]
-        if plan["objective"]["bound"] is not None and most_gib is None:
+        if plan["objective"]["bound"] is not None and most_mib is None:
             cloud = brute.read(clouds.as_bytes(made))
             assert plan["objective"]["bound"] <= brute.best(cloud, most, *sizes) + 1e-9
 

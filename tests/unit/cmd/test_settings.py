@@ -76,7 +76,20 @@ def test_several_sizes_and_a_budget_of_memory(plan: Plan) -> None:
     assert (less["options"]["max_gib"], less["migrations"]) == (0.5, [])
 
 
-def test_sizes_of_the_configuration(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_budget_of_memory_says_so(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An exchange takes three migrations of a GiB, where two GiB are allowed."""
+    snapshot = tmp_path / "s.json"
+    snapshot.write_bytes(clouds.as_bytes(clouds.exchange()))
+    arguments = ["plan", "--snapshot", str(snapshot), "--fragment-cores", "4", "--max-gib", "2"]
+    assert main.main(arguments) == 3
+    assert "3 GiB would gain 0.5; --max-gib allows 2\n" in capsys.readouterr().err
+
+
+def test_sizes_of_the_configuration(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What is no size there is named."""
     conf = tmp_path / "conf"
     conf.write_text("[fragmentation]\ncores = 999983, 999979\n")

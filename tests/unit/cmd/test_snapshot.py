@@ -128,7 +128,7 @@ def test_show(cloud):
             "MEMORY_MB": {"capacity": 1106328, "used": 90112},
         },
         "overfull": 0,
-        "fragment_cores": 16,
+        "fragment_cores": [16],
         "fragment_rate": round(36 / 164, 6),
         "outside": 0,
         "refused": 0,
@@ -141,6 +141,8 @@ def test_show_for_people(cloud):
     _, output, _ = run(snapshot.Show, "--fragment-cores", "8", cloud)
     assert "host_not_usable 1, opted_out 1" in output
     assert "VCPU 44 of 264 (16.7%)" in output
+    _, output, _ = run(snapshot.Show, "--fragment-cores", "8,16", cloud)
+    assert "16, 8" in output
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "1.5", "many"])
