@@ -6,7 +6,8 @@ import argparse
 from nova_rebalancer.cmd import numbers
 
 GOALS = {
-    "fragmentation": "share of free cores that no instance of --fragment-cores cores (of each size) can use",
+    "fragmentation": "share of free cores that no instance of --fragment-cores cores, or of "
+    "several sizes, can use",
     "flavor-fit": "share of the instances of --flavor that all free capacity would be enough for "
     "and that there is no room for",
     "consolidate": "hosts with anything on them",

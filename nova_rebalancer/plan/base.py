@@ -111,7 +111,8 @@ class Planner(Protocol):
     """A planner answers with a target that is never worse than ``start``.
 
     It moves only movable instances, at most ``budget.max_migrations`` of them with at most
-    ``budget.max_mib`` of memory, each to another host, and breaks no hard rule that ``start`` does not break.
+    ``budget.max_mib`` of memory, each to another host, and breaks no hard rule that ``start`` does
+    not break.
     """
 
     def __call__(

@@ -2,12 +2,13 @@
 """The exact planner: the pattern model, and where that has no proof, the flow model and a search.
 
 The pattern model, named where there are conflicts, mostly ends with a proof in a second; if not,
-its bound goes on holding, and annealing looks for a good target to go on from. The flow model knows every rule. Its bound is tight within seconds, its
-targets are poor until shortly before the proof; the search finds good targets at once and has no
-bound. So these two run side by side, in rounds of growing work, and meet after each: the better
-target starts the next round, and a target as good as the bound ends the planning. Rounds are
-measured in work, not seconds, and what one does within a round does not depend on the other, so a
-run repeats itself exactly unless the clock or a person ends it.
+its bound goes on holding, and annealing looks for a good target to go on from. The flow model knows
+every rule. Its bound is tight within seconds, its targets are poor until shortly before the proof;
+the search finds good targets at once and has no bound. So these two run side by side, in rounds of
+growing work, and meet after each: the better target starts the next round, and a target as good as
+the bound ends the planning. Rounds are measured in work, not seconds, and what one does within a
+round does not depend on the other, so a run repeats itself exactly unless the clock or a person
+ends it.
 """
 
 from collections.abc import Callable

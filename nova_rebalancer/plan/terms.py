@@ -139,7 +139,7 @@ class Encoded:
         if self._model.free_is_constant():
             constant = (goal.per_core * now - goal.per_slot * most) / (goal.per_core * free)
             return Scaled(most - self._model.slots, each / free, constant, most)
-        # The rate is 1 - each slots / free: where moves change both, its tangent where they are now.
+        # It is 1 - each slots / free: where moves change both, its tangent where they are now.
         expr = free * (most - self._model.slots) + slots * self._model.free
         unit = each / free**2
         return Scaled(expr, unit, 1 - unit * free * most - slots * unit * free, 2 * free * most)
