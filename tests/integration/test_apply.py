@@ -58,7 +58,9 @@ def kept(admin: client.Client, locked: str, tagged: str, marked: str) -> Iterato
 def test_kept_where_they_are(admin: client.Client, home: process.Home) -> None:
     """What was locked or opted out after it was planned is never asked for; all else goes on."""
     source = plans.Source.load(home.snapshot())
-    plan = plans.wander(source, 4, seed=1, each=1, waits=False)
+    # Which servers are drawn depends on their ids: some plans have one that waits for another.
+    made = (plans.wander(source, 4, seed=seed, each=1, waits=False) for seed in range(1, 30))
+    plan = next(one for one in made if not plans.dependencies(one))
     before = common.look(home.cloud)
     *stay, goes = (one["instance"] for one in plan["migrations"])
     with kept(admin, *stay):
