@@ -298,7 +298,7 @@ def main() -> None:
     parser.add_argument("--max-migrations", type=int, default=20)
     parser.add_argument("--max-gib", type=float, default=500)
     parser.add_argument("--work-limit", type=int, default=1)
-    parser.add_argument("--foresight", type=float, default=5, help="days; 0 for no hindsight")
+    parser.add_argument("--foresight", type=float, default=2, help="days; 0 for no hindsight")
     parser.add_argument("--output", type=pathlib.Path, help="write the rows here as JSON")
     given = parser.parse_args()
     if "huawei" in given.clouds and given.traces is None:
