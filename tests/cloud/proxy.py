@@ -163,10 +163,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 rule.before()
             status = self._answer(rule, body)
         finally:
+            seconds = time.monotonic() - began
+            # First, for whoever is hung up on may look at once.
+            self.server.proxy.record(Request(self.command, self.path, status, seconds))
             if status is None:
                 self._hang_up()
-            seconds = time.monotonic() - began
-            self.server.proxy.record(Request(self.command, self.path, status, seconds))
 
     do_DELETE = do_HEAD = do_PATCH = do_POST = do_PUT = do_GET
 
