@@ -105,8 +105,8 @@ class _One:
     v: int
     cores: int
     mib: int
-    rows: list[tuple[int, int]]
-    guest: list[tuple[int, int]]
+    rows: dict[int, int]
+    guest: dict[int, int]
     may: bytes
     home: int
     at: int
@@ -124,8 +124,8 @@ class _Walk:
     ) -> None:
         self._start = start
         self._now = now = start.placed(first.host_of, first.cells_of)
-        self._mib = math.inf if limit.mib is None else limit.mib
-        self._moves = limit.moves
+        left = limit.less(start, now.host_of != start.host_of)
+        self._moves, self._mib = left.moves, math.inf if left.mib is None else left.mib
         self._units = [
             (h, n)
             for h in np.nonzero(start.usable & (start.core != state.NOWHERE))[0].tolist()
@@ -141,14 +141,6 @@ class _Walk:
         self._on: list[list[_One]] = [[] for _ in self._units]
         for one in self.ones:
             self._on[one.at].append(one)
-            if one.at != one.home:
-                self._moves, self._mib = self._moves - 1, self._mib - one.mib
-        # What stays where the first target has it counts, too.
-        known = {one.v for one in self.ones}
-        for v in np.nonzero(now.host_of != start.host_of)[0].tolist():
-            if v not in known:
-                self._moves -= 1
-                self._mib -= int(base.memories(start)[v])
         most = [
             free + sum(one.cores for one in on)
             for free, on in zip(self._free, self._on, strict=True)
@@ -189,8 +181,8 @@ class _Walk:
                 v,
                 cores,
                 int(memory[v]),
-                [(r, x) for r, x in enumerate(start.demand[v].tolist()) if x],
-                [(r, x) for r, x in enumerate(guest.tolist()) if x] if start.guests_of[v] else [],
+                {r: x for r, x in enumerate(start.demand[v].tolist()) if x},
+                {r: x for r, x in enumerate(guest.tolist()) if x} if start.guests_of[v] else {},
                 may_of[key],
                 home,
                 at,
@@ -251,16 +243,16 @@ class _Walk:
 
     def _has(self, one: _One, other: _One | None, b: int) -> bool:
         rows, source = self._rows[b], self._rows[one.at]
-        for r, x in one.rows:
+        for r, x in one.rows.items():
             row = rows[r]
             if row == source[r]:
                 continue
-            left = dict(other.rows).get(r, 0) if other is not None else 0
+            left = 0 if other is None else other.rows.get(r, 0)
             if row == state.NOWHERE or self._row_free[row][r] + left < x:
                 return False
         room = self._cell_free[b]
-        for r, x in one.guest:
-            left = dict(other.guest).get(r, 0) if other is not None else 0
+        for r, x in one.guest.items():
+            left = 0 if other is None else other.guest.get(r, 0)
             if room[r] + left < x:
                 return False
         return True
@@ -268,11 +260,11 @@ class _Walk:
     def _move(self, one: _One, b: int) -> None:
         for u, sign in ((one.at, 1), (b, -1)):
             self._free[u] += sign * one.cores
-            for r, x in one.rows:
+            for r, x in one.rows.items():
                 row = self._rows[u][r]
                 if row != state.NOWHERE:
                     self._row_free[row][r] += sign * x
-            for r, x in one.guest:
+            for r, x in one.guest.items():
                 self._cell_free[u][r] += sign * x
         self._on[one.at].remove(one)
         self._on[b].append(one)

@@ -84,9 +84,9 @@ class _Walk:
         self._movable = np.nonzero(start.movable)[0]
         self._memory = base.memories(start)
 
-    def _left(self) -> int:
-        """How many migrations are left."""
-        return self._budget.max_migrations - int(self._moved().sum())
+    def _left(self) -> base.Limit:
+        """Return what is left of the limit."""
+        return self._budget.limit.less(self._start, self._moved())
 
     def _moved(self) -> arrays.Bools:
         found: arrays.Bools = self.book.host_of != self._start.host_of
@@ -94,15 +94,14 @@ class _Walk:
 
     def _light(self, some: arrays.Ints) -> arrays.Bools:
         """Whether there is memory left to migrate each of ``some``; what has moved may move on."""
-        if self._budget.max_mib is None:
+        left = self._left().mib
+        if left is None:
             return np.ones(some.size, dtype=bool)
-        moved = self._moved()
-        left = self._budget.max_mib - int(self._memory[moved].sum())
-        found: arrays.Bools = moved[some] | (self._memory[some] <= left)
+        found: arrays.Bools = self._moved()[some] | (self._memory[some] <= left)
         return found
 
     def _over(self) -> bool:
-        return self._left() <= 0 or self._budget.over() or self._watch.stopped()
+        return self._left().moves <= 0 or self._budget.over() or self._watch.stopped()
 
     def take(self, v: int, h: int) -> bool:
         """Move ``v`` to host ``h`` if there is room and a migration left for it."""
@@ -129,7 +128,7 @@ class _Walk:
 
     def _best(self) -> tuple[int, int, tuple[int, ...]] | None:
         some = self._movable
-        if self._left() <= 0:
+        if self._left().moves <= 0:
             # Those that move anyway can go elsewhere.
             some = some[self._moved()[some]]
         some = some[self._light(some)]
@@ -196,19 +195,12 @@ class _Walk:
                 if self._over():
                     return
                 # What others were sent here has a home elsewhere and has moved already.
-                if (self._start.host_of[here] != h).any() or not 0 < here.size <= self._left():
+                left = self._left()
+                if (self._start.host_of[here] != h).any() or not 0 < here.size <= left.moves:
                     continue
-                if not self._light_together(here):
+                if left.mib is not None and self._memory[here].sum() > left.mib:
                     continue
                 self._empty(here, h)
-
-    def _light_together(self, here: arrays.Ints) -> bool:
-        """Whether there is memory left to migrate all of ``here``, of whom none has moved."""
-        if self._budget.max_mib is None:
-            return True
-        return int(self._memory[self._moved()].sum() + self._memory[here].sum()) <= (
-            self._budget.max_mib
-        )
 
     def _empty(self, here: arrays.Ints, h: int) -> None:
         """Move all of ``here`` off host ``h``, or none."""
