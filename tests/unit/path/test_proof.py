@@ -85,6 +85,17 @@ def wandered(start: state.PlacementState, seed: int, moves: int) -> state.Placem
     return book.placement()
 
 
+def crowded(
+    seed: int, names: str, count: int, sizes: tuple[int, int], spare: int
+) -> tuple[state.PlacementState, state.PlacementState]:
+    """Hosts with little to spare, and where ``wandered`` leads from there."""
+    rng = random.Random(seed)
+    drawn = {f"v{k}": (rng.randint(*sizes), rng.choice(names)) for k in range(count)}
+    full = {h: sum(size for size, on in drawn.values() if on == h) for h in names}
+    start = rods({h: full[h] + rng.randint(0, spare) for h in names}, drawn)
+    return start, wandered(start, seed, 12)
+
+
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(clouds.snapshots(3, 5), st.integers(0, 2**32), st.booleans())
 def test_all_paths(made: clouds.Document, seed: int, any_target: bool) -> None:
@@ -355,12 +366,7 @@ def test_quicker_where_that_counts(seed: int) -> None:
 
     Large instances take longer than small ones.
     """
-    rng = random.Random(seed)
-    names = "abcd"
-    sizes = {f"v{k}": (rng.randint(500, 45_000), rng.choice(names)) for k in range(6)}
-    full = {h: sum(size for size, on in sizes.values() if on == h) for h in names}
-    start = rods({h: full[h] + rng.randint(0, 30_000) for h in names}, sizes)
-    target = wandered(start, seed, 12)
+    start, target = crowded(seed, "abcd", 6, (500, 45_000), 30_000)
     cheap, quick = (
         finder.find(start, target.host_of, target.cells_of, COST, base.Limits(10**6, prefer=prefer))
         for prefer in (base.COST, base.MAKESPAN)
@@ -374,12 +380,7 @@ def test_quicker_where_that_counts(seed: int) -> None:
 @hypothesis.given(st.integers(0, 2**32))
 def test_fewest_rounds(seed: int) -> None:
     """Where the makespan counts and all migrations take equally long, no schedule is shorter."""
-    rng = random.Random(seed)
-    names = "abc"
-    sizes = {f"v{k}": (rng.randint(5, 45), rng.choice(names)) for k in range(5)}
-    full = {h: sum(size for size, on in sizes.values() if on == h) for h in names}
-    start = rods({h: full[h] + rng.randint(0, 40) for h in names}, sizes)
-    target = wandered(start, seed, 12)
+    start, target = crowded(seed, "abc", 5, (5, 45), 40)
     if (target.host_of == start.host_of).all():
         return
     limits = base.Limits(10**6, prefer=base.MAKESPAN)
