@@ -146,7 +146,7 @@ class _Walk:
             for free, on in zip(self._free, self._on, strict=True)
         ]
         self._slots = goal.slots(np.arange(max(most, default=0) + 1)).tolist()
-        self._won, self._most_won = 0.0, 0.0
+        self._won, self._most = 0.0, (0.0, self._moves)
         self._best: list[tuple[int, int]] | None = None
 
     def _movable(self) -> Iterator[_One]:
@@ -227,9 +227,10 @@ class _Walk:
             if other is not None:
                 self._move(other, a)
             self._moves, self._mib = self._moves - moves, self._mib - mib
-            self._won += worth
-            if self._won > self._most_won + 1e-9:
-                self._most_won = self._won
+            self._won += won
+            reached = round(self._won, 9), self._moves
+            if reached > self._most:
+                self._most = reached
                 self._best = [(one.v, one.at) for one in self.ones if one.at != one.home]
 
     def _may(self, one: _One, b: int) -> bool:

@@ -59,8 +59,13 @@ def test_sane_within_limits() -> None:
     law()
 
 
-def test_a_swap() -> None:
-    """A free core on each of two hosts: an instance of 3 changes places with one of 2."""
+@pytest.mark.parametrize("price", [anneal.PRICE, 0.6])
+def test_a_swap(price: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A free core on each of two hosts: an instance of 3 changes places with one of 2.
+
+    The price of a move steers the walk; what is found counts by its rate alone.
+    """
+    monkeypatch.setattr(anneal, "PRICE", price)
     made = clouds.snapshot(
         [clouds.host("a"), clouds.host("b")],
         [
