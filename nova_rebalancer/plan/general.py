@@ -204,7 +204,7 @@ def _one_by_one(
         found, bound = _by_window(start, member, dataclasses.replace(first, value=value), mine)
         bounds[member.name] = 0.0 if bound is None else max(0.0, bound)
         value = goal.evaluate(start.placed(found.host_of, found.cells_of))
-        if value.value < best.value.value - target.TOLERANCE:
+        if goal.enough(found.host_of) and value.value < best.value.value - target.TOLERANCE:
             best = dataclasses.replace(found, value=value)
             meter.watch.incumbent(value.value)
     return best, goal.combine(bounds)

@@ -96,7 +96,7 @@ def _one_by_one(
     for member in goal.members():
         found = plan(start, member, budget, seed, base.Watch())
         value = goal.evaluate(start.placed(found.host_of, found.cells_of))
-        if value.value < best.value.value - target.TOLERANCE:
+        if goal.enough(found.host_of) and value.value < best.value.value - target.TOLERANCE:
             best = dataclasses.replace(found, value=value)
             watch.incumbent(value.value)
     return best

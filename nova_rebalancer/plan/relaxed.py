@@ -204,12 +204,12 @@ class _Master:
             return
         (rows,) = self._terms
         assert isinstance(rows, _Rows)
-        start = self._start
-        for r, need in enumerate(self._goal.needs.tolist()):
-            row = self.row(need - rows.offered_for_good(start, r), self._free)
+        offered = self._goal.needs.offered
+        for_good = [h for h in np.nonzero(rows.now[0])[0].tolist() if (0, h) not in rows.active]
+        for r, need in enumerate(self._goal.needs.amount.tolist()):
+            row = self.row(need - int(offered[for_good, r].sum()), self._free)
             for (_, h), active in rows.active.items():
-                if start.row_of[h, r] == h:
-                    row.SetCoefficient(active, int(start.capacity[h, r]))
+                row.SetCoefficient(active, int(offered[h, r]))
 
     def solve(self) -> Bound | None:
         """Return the bound where prices are final, or the best on the way."""
@@ -351,7 +351,9 @@ class _Rows:
             self._amount * np.minimum(master._limit, master._count.sum(axis=1)),
         )
         if isinstance(self._curve, formula.Any):
-            for label, h in zip(*np.nonzero(self.now), strict=True):
+            # Where something must remain, it also counts what is switched on for it.
+            counted = (self.now > 0) | (master._goal.needs is not None)
+            for label, h in zip(*np.nonzero(counted), strict=True):
                 self._add_active(int(label), int(h), bool(leaving[label, h] >= self.now[label, h]))
             return
         carrying = np.nonzero(self._most)[0].tolist()
@@ -364,21 +366,12 @@ class _Rows:
         return float(self._curve.price[h])
 
     def _add_active(self, label: int, h: int, may_end: bool) -> None:
-        """Let a sum that may become nothing lose its price."""
+        """Let a sum that is, or may become, nothing have no price."""
         if may_end and self._price(h):
             self.active[label, h] = active = self._master.column(1.0, self._price(h))
-            self._master._constant -= self._price(h)
+            self._master._constant -= self._price(h) * (self.now[label, h] > 0)
             self._upper[label, h] = upper = self._master.row(-self._master._free, 0.0)
             upper.SetCoefficient(active, -float(self._most[label]))
-
-    def offered_for_good(self, start: state.PlacementState, r: int) -> int:
-        """Capacity of resource ``r`` on hosts that stay active whatever moves."""
-        (on,) = np.nonzero((self.now[0] > 0) & start.usable & (start.row_of[:, r] >= 0))
-        return sum(
-            int(start.capacity[h, r])
-            for h in on.tolist()
-            if (0, h) not in self.active and start.row_of[h, r] == h
-        )
 
     def _add_lines(self, label: int, h: int) -> None:
         """Add a cost above the lines below the curve."""
@@ -423,7 +416,9 @@ class _Rows:
     def first(self, k: int, h: int) -> float:
         """Cost of one more of kind ``k`` where there was nothing: a share of the price."""
         amount, label = float(self._amount[k]), int(self._label[k])
-        if not amount or not isinstance(self._curve, formula.Any) or self.now[label, h]:
+        if not amount or not isinstance(self._curve, formula.Any):
+            return 0.0
+        if self.now[label, h] or (label, h) in self.active:
             return 0.0
         return self._price(h) * amount / max(1.0, float(self._most[label]))
 
@@ -446,7 +441,10 @@ class _Rows:
             duals[label, h] = -row.dual_value()
         if isinstance(self._curve, formula.Any):
             price = self._curve.price[None, :] / np.maximum(1.0, self._most)[:, None]
-            duals = np.where(self.now > 0, duals, price)
+            known = self.now > 0
+            for key in self.active:
+                known[key] = True
+            duals = np.where(known, duals, price)
         found: arrays.Floats = self._amount[:, None] * duals[self._label]
         return found
 

@@ -104,13 +104,18 @@ class _Walk:
         return self._left().moves <= 0 or self._budget.over() or self._watch.stopped()
 
     def take(self, v: int, h: int) -> bool:
-        """Move ``v`` to host ``h`` if there is room and a migration left for it."""
+        """Move ``v`` to host ``h`` if there is room and a migration left, and enough remains."""
         stays = self._over() or not self._light(np.array([v])).all()
         cells = None if stays else self.book.cells_for(v, h)
         if cells is None:
             return False
+        source = int(self.book.host_of[v])
         self._move(v, h, cells)
-        return True
+        if self._goal.enough(self.book.host_of):
+            return True
+        self.book.take_back()
+        self._tally.move(v, source)
+        return False
 
     def singles(self) -> None:
         """Take the migration that gains most, again and again."""
@@ -120,7 +125,7 @@ class _Walk:
                 return
             v, source = step[0], int(self.book.host_of[step[0]])
             self._move(*step)
-            if not self._enough():
+            if not self._goal.enough(self.book.host_of):
                 self.book.take_back()
                 self._tally.move(v, source)
                 return
@@ -214,19 +219,9 @@ class _Walk:
             done.append(v)
             self._move(v, spot[1], spot[2])
         good = len(done) == here.size and self._tally.value < before - target.TOLERANCE
-        if good and self._enough():
+        if good and self._goal.enough(self.book.host_of):
             self._watch.incumbent(self._tally.value)
             return
         for v in reversed(done):
             self.book.take_back()
             self._tally.move(v, h)
-
-    def _enough(self) -> bool:
-        """Whether the hosts that are on still offer what the goal wants to remain."""
-        needs = self._goal.needs
-        if needs is None:
-            return True
-        start = self._start
-        on = (np.bincount(self.book.host_of, minlength=len(start.hosts)) > 0) & start.usable
-        own = on[:, None] & (start.row_of == np.arange(on.size)[:, None])
-        return bool((np.where(own, start.capacity[: on.size], 0).sum(axis=0) >= needs).all())

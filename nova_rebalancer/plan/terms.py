@@ -261,10 +261,17 @@ class Encoded:
         bins = list(self._bins(term))
         carried = term.carried(start.host_of)[0]
         active = {h: self._active(term, 0, h, int(carried[h])) for _, h in bins}
-        for r, need in enumerate(goal.needs.tolist()):
+        for key, this in self._bins(term).items():
+            # Nothing is offered by a host that only seems to be on.
+            left = int(carried[key[1]]) - sum(amount * count for amount, count, _ in this.leave)
+            if not left:
+                there = sum(var for _, _, var in this.enter)
+                there += sum(count - var for _, count, var in this.leave)
+                self._model.model.add(active[key[1]] <= there)
+        for r, need in enumerate(goal.needs.amount.tolist()):
             fixed, parts = 0, []
-            for h in np.nonzero(start.usable & (start.row_of[:, r] >= 0))[0].tolist():
-                offered = int(start.capacity[h, r]) if start.row_of[h, r] == h else 0
+            for h in np.nonzero(goal.needs.offered[:, r])[0].tolist():
+                offered = int(goal.needs.offered[h, r])
                 if h in active:
                     parts.append(offered * active[h])
                 elif carried[h]:

@@ -14,6 +14,7 @@ import dataclasses
 import re
 
 from nova_rebalancer import exceptions
+from nova_rebalancer.model import arrays
 from nova_rebalancer.model import path
 from nova_rebalancer.model import state
 from nova_rebalancer.model.objectives import base
@@ -113,6 +114,14 @@ class Combined:
             if isinstance(goal, separable.Separable):
                 start = goal.narrowed(start)
         return start
+
+    def enough(self, host_of: arrays.Ints) -> bool:
+        """Whether a placement, (V,) hosts, leaves what must remain for each of the goals."""
+        return all(
+            goal.enough(host_of)
+            for goal in self.members()
+            if isinstance(goal, separable.Separable)
+        )
 
     def evaluate(self, placement: state.PlacementState) -> base.Value:
         """Return the value of all together, and the breakdown of each."""

@@ -51,7 +51,7 @@ def make(
         formula.Formula((term,), np.zeros(start.host_of.size), start.host_of),
         details,
         reserve if reserve.any() else None,
-        needs=_needs(start, settings.spare_hosts) if settings.spare_hosts else None,
+        needs=_needs(start, term, settings.spare_hosts) if settings.spare_hosts else None,
     )
 
 
@@ -87,12 +87,15 @@ def _counted(start: state.PlacementState) -> arrays.Bools:
     return np.array([not name.endswith(state.CHECKED) for name in start.resources], dtype=bool)
 
 
-def _needs(start: state.PlacementState, spare: int) -> arrays.Ints:
-    """Return what active hosts must offer in all, (R,): all that is used, and the largest hosts."""
+def _needs(start: state.PlacementState, term: formula.Term, spare: int) -> separable.Needs:
+    """Return what active hosts must offer: all that is used, and as much as the largest hosts.
+
+    Where they offer less than that now, they must not offer less than now.
+    """
     hosts = len(start.hosts)
     own = (start.row_of == np.arange(hosts)[:, None]) & start.usable[:, None]
     offered = np.where(own & _counted(start), start.capacity[:hosts], 0)
     largest = np.sort(offered, axis=0)[::-1][:spare].sum(axis=0)
     used = np.where(own, start.used()[:hosts], 0).sum(axis=0)
-    found: arrays.Ints = np.minimum(used + largest, offered.sum(axis=0))
-    return found
+    now = offered[term.carried(start.host_of)[0] > 0].sum(axis=0)
+    return separable.Needs(np.minimum(used + largest, now), offered)

@@ -15,6 +15,22 @@ from nova_rebalancer.model.objectives import formula
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Needs:
+    """What hosts with anything on them go on to offer in all.
+
+    Attributes
+    ----------
+    amount
+        (R,) how much.
+    offered
+        (H, R) what each host counts for as long as anything is on it.
+    """
+
+    amount: arrays.Ints
+    offered: arrays.Ints
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Separable:
     """A goal for one cloud.
 
@@ -29,7 +45,7 @@ class Separable:
     reserve
         (R,) share of each host's capacity that stays free where instances are sent to, or None.
     needs
-        (R,) capacity of usable hosts with anything on them, in all, that must remain, or None.
+        What must remain, or None; such a goal has one term, of what each host has on it.
     """
 
     name: str
@@ -37,7 +53,15 @@ class Separable:
     formula: formula.Formula
     details: Callable[[arrays.Ints], tuple[base.Part, ...]] = lambda host_of: ()
     reserve: arrays.Floats | None = None
-    needs: arrays.Ints | None = None
+    needs: Needs | None = None
+
+    def enough(self, host_of: arrays.Ints) -> bool:
+        """Whether a placement, (V,) hosts, leaves what must remain."""
+        if self.needs is None:
+            return True
+        (term,) = self.formula.terms
+        on = term.carried(host_of)[0] > 0
+        return bool((self.needs.offered[on].sum(axis=0) >= self.needs.amount).all())
 
     def evaluate(self, placement: state.PlacementState) -> base.Value:
         """Return the value and its breakdown."""

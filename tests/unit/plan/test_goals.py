@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The goals that are formulas, and several goals at once: planners against all placements."""
 
+import collections
 import dataclasses
 
 import hypothesis
@@ -153,6 +154,59 @@ def test_promises(planner: base.Planner, goal: str) -> None:
         assert (found.status == target.OPTIMAL) == (
             found.value.value - found.bound <= target.TOLERANCE
         )
+
+    law()
+
+
+def remains(there: facts.Cloud, where: brute.Placement, spare: int) -> bool:
+    """Whether active hosts offer what is used and what the largest have, or as much as before."""
+    load = collections.Counter(there.fixed)
+    for name, place in there.placement.items():
+        load.update(facts.charges(there, name, place))
+    usable = [host for host in there.hosts.values() if not host.unusable]
+    held = {str(limit[1]) for limit, amount in there.fixed.items() if amount}
+    for r in {r for host in usable for r in host.rows}:
+        own = {host.id: ("host", host.id, r) for host in usable}
+        rows = {host.rows.get(r) for host in usable}
+        has = {h: facts.capacity(there, row) for h, row in own.items() if row in rows}
+        before, after = (
+            sum(has[h] for h in held.union(place.host for place in one.values()) & has.keys())
+            for one in (there.placement, where)
+        )
+        need = sum(load[own[h]] for h in has) + sum(sorted(has.values())[::-1][:spare])
+        if after < min(need, before):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("goal", ["consolidate", "consolidate,balance", "power,consolidate"])
+@pytest.mark.parametrize("planner", [greedy.plan, mip.plan, search.plan])
+def test_spare_hosts_remain(planner: base.Planner, goal: str) -> None:
+    """Enough goes on to be offered, and no placement of which that is true is below the bound."""
+
+    @hypothesis.settings(max_examples=10 if planner is search.plan else 40)
+    @hypothesis.given(clouds.snapshots(4, 5), st.integers(1, 2), st.integers(1, 4))
+    def law(made: clouds.Document, spare: int, moves: int) -> None:
+        made = decorated(made)
+        snapshot = clouds.facts_of(made)
+        options = dataclasses.replace(options_of(made, goal), spare_hosts=spare)
+        start = state.build(snapshot)
+        try:
+            aim = goal_of(snapshot, start, options)
+        except controller.exceptions.UsageError as error:
+            assert "balance" in str(error) or "no usable host" in str(error)
+            return
+        found = planner(start, aim, base.Budget(moves, work=WORK), 0, base.Watch())
+        there = brute.read(clouds.as_bytes(made))
+        where = brute.placement(there, start.placed(found.host_of, found.cells_of))
+        assert remains(there, where, spare)
+        if goal == "consolidate" and found.bound is not None:
+            best = min(
+                value(there, options, one)
+                for one in brute.placements(there, moves)
+                if remains(there, one, spare)
+            )
+            assert found.bound <= best + 1e-9
 
     law()
 
