@@ -148,10 +148,8 @@ def _balance(cloud: facts.Cloud, options: Options, placement: Placement) -> floa
             if not whole or not offered:
                 continue
             now = _carried(takes, fixed, placement)
-            above = sum(
-                max(0, now[host] - math.floor(whole * (offers[host] / offered))) for host in usable
-            )
-            total += above / whole / (len(ways) * len(names))
+            above = sum(max(0, now[host] * offered - whole * offers[host]) for host in usable)
+            total += above / offered / whole / (len(ways) * len(names))
     return total
 
 

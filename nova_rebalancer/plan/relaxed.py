@@ -378,10 +378,14 @@ class _Rows:
         master, now = self._master, int(self.now[label, h])
         here = float(self._curve.at(np.array([now]), np.array([h]))[0])
         if isinstance(self._curve, formula.Excess):
-            price, limit = float(self._curve.price[h]), int(self._curve.limit[h])
+            price, limit = float(self._curve.price[h]), float(self._curve.limit[h])
             if not price:
                 return
             lines = [(price, price * (now - limit))]
+            if limit % 1:
+                # What is carried is whole: the first unit above costs a part, all others one.
+                part = price * (1 - limit % 1)
+                lines.append((part, part * (now - math.floor(limit))))
         else:
             assert isinstance(self._curve, formula.Pieces)
             lines = [

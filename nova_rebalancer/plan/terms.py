@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A goal as a linear expression of the flow model, in whole numbers."""
+"""A goal as a linear expression of the flow model, in whole numbers.
+
+What is found is valued by the goal itself, so a rounded number costs quality at most, never truth.
+"""
 
 import collections
 from collections.abc import Hashable
@@ -103,7 +106,7 @@ class Encoded:
             if id(term) not in carried:
                 carried[id(term)] = term.carried(placement.host_of)
             amount = int(carried[id(term)][label, h])
-            limit = int(term.curve.limit[h]) if isinstance(term.curve, formula.Excess) else None
+            limit = _limit(term.curve, h) if isinstance(term.curve, formula.Excess) else None
             self._model.model.add_hint(
                 var, int(amount > 0) if limit is None else max(0, amount - limit)
             )
@@ -218,7 +221,7 @@ class Encoded:
                         above += price
                 elif isinstance(term.curve, formula.Excess):
                     price = round(float(term.curve.price[h]) / unit)
-                    limit = int(term.curve.limit[h])
+                    limit = _limit(term.curve, h)
                     if price and highest > limit:
                         over = model.new_int_var(0, highest - limit, "")
                         model.add(over >= now + this.change() - limit)
@@ -308,7 +311,12 @@ class Encoded:
 def step(given: formula.Formula) -> float | None:
     """Return the number that all values of a formula are multiples of; None if there is none."""
     prices, curves = _prices(given)
-    if curves:
+    limits = [
+        term.curve.limit
+        for term in given.terms
+        if isinstance(term, formula.Term) and isinstance(term.curve, formula.Excess)
+    ]
+    if curves or any((limit != np.round(limit)).any() for limit in limits):
         return None
     unit = _unit(given)
     return unit if all(abs(p / unit - round(p / unit)) < 1e-9 for p in prices) else None
@@ -345,9 +353,14 @@ def _whole(curve: formula.Curve, amount: int, h: int, unit: float) -> int:
     if isinstance(curve, formula.Any):
         return round(float(curve.price[h]) / unit) * (amount > 0)
     if isinstance(curve, formula.Excess):
-        return round(float(curve.price[h]) / unit) * max(0, amount - int(curve.limit[h]))
+        return round(float(curve.price[h]) / unit) * max(0, amount - _limit(curve, h))
     found = curve.at(np.array([amount]), np.array([h]))
     return round(float(found[0]) / unit)
+
+
+def _limit(curve: formula.Excess, h: int) -> int:
+    """Return the nearest whole limit: fine parts of a unit make the models much harder."""
+    return round(float(curve.limit[h]))
 
 
 def _sum(model: cp_model.CpModel, parts: list[tuple[float, Scaled]]) -> Scaled:

@@ -48,8 +48,8 @@ def make(
             total = int(carried[start.usable].sum())
             if not total or not capacity.sum():
                 continue
-            fair = np.floor(total * (capacity / capacity.sum())).astype(np.int64)
             price = np.where(start.usable, weight / total, 0.0)
+            fair = total * capacity / capacity.sum()
             term = formula.plain(amount, fixed, formula.Excess(fair, price))
             terms.append(term)
             loads.append((f"{name.lower()}_{way}", term, capacity))

@@ -118,9 +118,7 @@ class Combined:
     def enough(self, host_of: arrays.Ints) -> bool:
         """Whether a placement, (V,) hosts, leaves what must remain for each of the goals."""
         return all(
-            goal.enough(host_of)
-            for goal in self.members()
-            if isinstance(goal, separable.Separable)
+            goal.enough(host_of) for goal in self.members() if isinstance(goal, separable.Separable)
         )
 
     def evaluate(self, placement: state.PlacementState) -> base.Value:

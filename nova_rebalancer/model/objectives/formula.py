@@ -26,9 +26,9 @@ class Curve(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Excess:
-    """``price`` (H,) for each unit above ``limit`` (H,), both per host; price >= 0."""
+    """``price`` (H,) for what is above ``limit`` (H,), for each unit and host; price >= 0."""
 
-    limit: arrays.Ints
+    limit: arrays.Floats
     price: arrays.Floats
 
     def at(self, amount: arrays.Ints, h: arrays.Ints) -> arrays.Floats:

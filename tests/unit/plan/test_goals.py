@@ -266,6 +266,26 @@ def test_balance_over_what_is_measured_alone() -> None:
     assert loads["net_use_max"] == 3 * loads["net_use_spread"] > 0 < loads["net_use_entropy"] < 1
 
 
+def test_fair_shares_by_hand() -> None:
+    """A fair share need not be whole, and what is even has the value 0 for any number of hosts."""
+    for hosts, cores, value in ((49, (1,) * 49, 0.0), (103, (7,) * 103, 0.0), (3, (2, 2), 1 / 3)):
+        names = [f"h{k}" for k in range(hosts)]
+        made = clouds.snapshot(
+            [clouds.host(name) for name in names],
+            [clouds.instance(f"i{k}", names[k], x) for k, x in enumerate(cores)],
+        )
+        snapshot = clouds.facts_of(made)
+        options = controller.Options(goal="balance", balance_resources=("VCPU",))
+        start = state.build(snapshot)
+        found = mip.plan(start, goal_of(snapshot, start, options), base.Budget(5), 0, base.Watch())
+        there = brute.read(clouds.as_bytes(made))
+        assert found.value.value == pytest.approx(value, abs=1e-12)
+        assert checked.value(
+            "balance", there, {"balance_resources": ["VCPU"]}, there.placement
+        ) == (pytest.approx(value, abs=1e-12))
+        assert found.bound <= value
+
+
 def test_consolidate_by_hand() -> None:
     """Two hosts with one instance each become one; with headroom or a spare host they stay two."""
     made = clouds.snapshot(
