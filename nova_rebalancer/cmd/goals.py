@@ -4,6 +4,7 @@
 import argparse
 
 from nova_rebalancer.cmd import numbers
+from nova_rebalancer.model.objectives import shaped
 
 GOALS = {
     "fragmentation": "share of free cores that no instance of --fragment-cores cores, or of "
@@ -81,6 +82,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="hosts' worth of capacity, of the largest, that consolidate leaves free in all "
         "(default 0)",
     )
+
+
+def check(given: argparse.Namespace, goal: str) -> None:
+    """See that each option given on the command line shapes ``goal``.
+
+    The configuration file is not looked at: it is written once, for all goals.
+
+    Raises
+    ------
+    UsageError
+        If one does not, or ``goal`` cannot be read.
+    """
+    said = [("flavor", name) for name in given.flavor or ()]
+    said += [("balance-resource", name) for name in given.balance_resource or ()]
+    said += [("headroom", f"{r}={share:g}" if r else f"{share:g}") for r, share in given.headroom]
+    if given.balance_on is not None:
+        said.append(("balance-on", given.balance_on))
+    if given.spare_hosts is not None:
+        said.append(("spare-hosts", str(given.spare_hosts)))
+    if given.fragment_cores is not None:
+        said.append(("fragment-cores", ",".join(map(str, given.fragment_cores))))
+    for option, value in said:
+        shaped.check(goal, option, f"--{option} {value}")
 
 
 def _headroom(text: str) -> tuple[str, float]:

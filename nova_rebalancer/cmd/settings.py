@@ -11,6 +11,7 @@ from oslo_config import cfg
 from nova_rebalancer import conf as our_conf
 from nova_rebalancer import controller
 from nova_rebalancer import exceptions
+from nova_rebalancer.cmd import goals
 from nova_rebalancer.cmd import numbers
 from nova_rebalancer.model import scope
 from nova_rebalancer.model.objectives import fragmentation
@@ -56,7 +57,15 @@ def fragment_cores(given: argparse.Namespace, conf: Any) -> tuple[int, ...]:
 
 
 def options(conf: Any, given: argparse.Namespace) -> controller.Options:
-    """Merge what was ``given`` on the command line over ``conf``."""
+    """Merge what was ``given`` on the command line over ``conf``.
+
+    Raises
+    ------
+    UsageError
+        If something is given that shapes no goal that is asked for.
+    InputError
+        If the configuration says what cannot be.
+    """
 
     def pick(value: Any, default: Any) -> Any:
         return default if value is None else value
@@ -65,9 +74,11 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         time_limit_s = None
     else:
         time_limit_s = pick(given.time_limit, conf.planner.time_limit_s)
+    goal = pick(given.goal, "drain" if given.drain else "fragmentation")
+    goals.check(given, goal)
     headroom = dict(given.headroom)
     return controller.Options(
-        goal=pick(given.goal, "drain" if given.drain else "fragmentation"),
+        goal=goal,
         flavors=tuple(given.flavor or conf.goals.flavors),
         drain=tuple(sorted(set(given.drain))),
         cold=given.cold,
