@@ -94,7 +94,8 @@ def check(given: argparse.Namespace, goal: str) -> None:
     UsageError
         If one does not, or ``goal`` cannot be read.
     """
-    said = [("flavor", name) for name in given.flavor or ()]
+    said = [("drain", name) for name in given.drain]
+    said += [("flavor", name) for name in given.flavor or ()]
     said += [("balance-resource", name) for name in given.balance_resource or ()]
     said += [("headroom", f"{r}={share:g}" if r else f"{share:g}") for r, share in given.headroom]
     if given.balance_on is not None:

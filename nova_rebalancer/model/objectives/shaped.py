@@ -32,4 +32,5 @@ def check(goal: str, option: str, said: str) -> None:
     if any(option in OPTIONS.get(name, (option,)) for name in names):
         return
     users = " or ".join(name for name, options in OPTIONS.items() if option in options)
-    raise exceptions.UsageError(f"{said}: it is for the goal {users}; the goal is {goal}")
+    hint = f"; say --goal drain,{goal} to empty it first" if option == "drain" else ""
+    raise exceptions.UsageError(f"{said}: it is for the goal {users}; the goal is {goal}{hint}")
