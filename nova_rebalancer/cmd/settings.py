@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Mapping
 from collections.abc import Sequence
+import math
 from typing import Any
 
 from oslo_config import cfg
@@ -32,7 +33,10 @@ def load(files: Sequence[str] | None) -> Any:
         conf(args=[], project="nova-rebalancer", default_config_files=list(files or []))
         for group in our_conf.GROUPS:
             for option in group.OPTIONS:
-                conf[group.GROUP.name][option.dest]
+                value = conf[group.GROUP.name][option.dest]
+                if isinstance(value, float) and not math.isfinite(value):
+                    name = f"[{group.GROUP.name}] {option.dest}"
+                    raise ValueError(f"{name}: {value} is not a finite number")
     except (cfg.Error, ValueError) as error:
         text = " ".join(str(error).split())
         raise exceptions.InputError(f"configuration: {text}") from None

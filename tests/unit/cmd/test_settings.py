@@ -99,6 +99,18 @@ def test_sizes_of_the_configuration(
     assert "[fragmentation] cores: fragment cores 999983, 999979" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_no_number_of_the_configuration(
+    number: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A number that is none is named with its section."""
+    conf = tmp_path / "conf"
+    conf.write_text(f"[planner]\nmax_gib = {number}\n")
+    assert main.main(["--config-file", str(conf), "plan", "--demo"]) == 1
+    told = f"configuration: [planner] max_gib: {number} is not a finite number\n"
+    assert told in capsys.readouterr().err
+
+
 def test_defaults(plan: Plan) -> None:
     """Every rule is kept and nobody is pinned or banned."""
     options = plan()["options"]
