@@ -112,6 +112,7 @@ def test_no_matplotlib(small, monkeypatch, capsys):
         (("--policy", "auto often"), "'often' is not understood"),
         (("--policy", "clever"), 'planners: no "clever"'),
         (("--plot", "days.gif"), "must end with .svg or .png"),
+        (("--lifetime", "1e-9"), "e+10 boots, more than 5,000,000"),
         (("--load", "1", "--arrivals", "BOOTS"), "--load is for made-up arrivals"),
     ],
 )

@@ -55,6 +55,18 @@ def test_the_load_is_what_was_asked_for(seed, load):
     assert [boot.at_s for boot in story.boots] == sorted(boot.at_s for boot in story.boots)
 
 
+def test_the_number_of_boots_that_is_refused():
+    """What is expected is what is made up, and more than there is memory for is not begun."""
+    there = kinds.build(clouds.facts_of(clouds.three_hosts()))
+    cores = sum(there.cores) / len(there.cores)
+    minute = arrivals.Lifetimes(60.0)
+    most_days = arrivals.MOST_BOOTS * 60.0 * cores / (24 * DAY_S)
+    with pytest.raises(exceptions.UsageError, match=r"about 5.1e\+06 boots, .* longer --lifetime"):
+        arrivals.generate(there, 1.02 * most_days, 1.0, minute, 0)
+    made = arrivals.generate(there, most_days / 500, 1.0, minute, 0)
+    assert len(made.boots) == pytest.approx(arrivals.MOST_BOOTS / 500, rel=0.05)
+
+
 def test_another_seed_is_another_story():
     """The same seed gives the same boots and departures, another one others."""
     there = kinds.build(clouds.facts_of(clouds.three_hosts()))
