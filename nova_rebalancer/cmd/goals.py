@@ -4,7 +4,6 @@
 import argparse
 
 from nova_rebalancer.cmd import numbers
-from nova_rebalancer.model.objectives import shaped
 
 GOALS = {
     "fragmentation": "share of free cores that no instance of --fragment-cores cores, or of "
@@ -94,6 +93,8 @@ def check(given: argparse.Namespace, goal: str) -> None:
     UsageError
         If one does not, or ``goal`` cannot be read.
     """
+    from nova_rebalancer.model.objectives import shaped
+
     said = [("drain", name) for name in given.drain]
     said += [("flavor", name) for name in given.flavor or ()]
     said += [("balance-resource", name) for name in given.balance_resource or ()]
