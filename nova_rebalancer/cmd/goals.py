@@ -83,6 +83,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check(given: argparse.Namespace, goal: str) -> None:
+    """See that each option given on the command line shapes ``goal``.
+
+    The configuration file is not looked at: it is written once, for all goals.
+
+    Raises
+    ------
+    UsageError
+        If one does not, or ``goal`` cannot be read.
+    """
+    from nova_rebalancer.model.objectives import shaped
+
+    said = [("drain", name) for name in given.drain]
+    said += [("flavor", name) for name in given.flavor or ()]
+    said += [("balance-resource", name) for name in given.balance_resource or ()]
+    said += [("headroom", f"{r}={share:g}" if r else f"{share:g}") for r, share in given.headroom]
+    if given.balance_on is not None:
+        said.append(("balance-on", given.balance_on))
+    if given.spare_hosts is not None:
+        said.append(("spare-hosts", str(given.spare_hosts)))
+    if given.fragment_cores is not None:
+        said.append(("fragment-cores", ",".join(map(str, given.fragment_cores))))
+    for option, value in said:
+        shaped.check(goal, option, f"--{option} {value}")
+
+
 def _headroom(text: str) -> tuple[str, float]:
     """Read SHARE or RESOURCE=SHARE; without a resource it is empty."""
     resource, _, share = text.rpartition("=")

@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Mapping
 from collections.abc import Sequence
+import math
 from typing import Any
 
 from oslo_config import cfg
@@ -11,6 +12,7 @@ from oslo_config import cfg
 from nova_rebalancer import conf as our_conf
 from nova_rebalancer import controller
 from nova_rebalancer import exceptions
+from nova_rebalancer.cmd import goals
 from nova_rebalancer.cmd import numbers
 from nova_rebalancer.model import scope
 from nova_rebalancer.model.objectives import fragmentation
@@ -31,7 +33,10 @@ def load(files: Sequence[str] | None) -> Any:
         conf(args=[], project="nova-rebalancer", default_config_files=list(files or []))
         for group in our_conf.GROUPS:
             for option in group.OPTIONS:
-                conf[group.GROUP.name][option.dest]
+                value = conf[group.GROUP.name][option.dest]
+                if isinstance(value, float) and not math.isfinite(value):
+                    name = f"[{group.GROUP.name}] {option.dest}"
+                    raise ValueError(f"{name}: {value} is not a finite number")
     except (cfg.Error, ValueError) as error:
         text = " ".join(str(error).split())
         raise exceptions.InputError(f"configuration: {text}") from None
@@ -56,7 +61,15 @@ def fragment_cores(given: argparse.Namespace, conf: Any) -> tuple[int, ...]:
 
 
 def options(conf: Any, given: argparse.Namespace) -> controller.Options:
-    """Merge what was ``given`` on the command line over ``conf``."""
+    """Merge what was ``given`` on the command line over ``conf``.
+
+    Raises
+    ------
+    UsageError
+        If something is given that shapes no goal that is asked for.
+    InputError
+        If the configuration says what cannot be.
+    """
 
     def pick(value: Any, default: Any) -> Any:
         return default if value is None else value
@@ -65,9 +78,11 @@ def options(conf: Any, given: argparse.Namespace) -> controller.Options:
         time_limit_s = None
     else:
         time_limit_s = pick(given.time_limit, conf.planner.time_limit_s)
+    goal = pick(given.goal, "drain" if given.drain else "fragmentation")
+    goals.check(given, goal)
     headroom = dict(given.headroom)
     return controller.Options(
-        goal=pick(given.goal, "drain" if given.drain else "fragmentation"),
+        goal=goal,
         flavors=tuple(given.flavor or conf.goals.flavors),
         drain=tuple(sorted(set(given.drain))),
         cold=given.cold,

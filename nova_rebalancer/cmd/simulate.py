@@ -208,7 +208,7 @@ class Simulate(outcome.Lister):
             files.write_bytes(parsed_args.output, self._document)
         if parsed_args.plot:
             results.draw(written, parsed_args.plot)
-        return results.COLUMNS, results.rows(written)
+        return results.columns(written), results.rows(written)
 
     def produce_output(
         self,

@@ -4,6 +4,7 @@
 import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
+import datetime
 import hashlib
 import itertools
 import re
@@ -88,6 +89,10 @@ def _version_problem(document: Any) -> str | None:
 
 def _meaning_problems(document: dict[str, Any]) -> Iterator[str]:
     """Yield what the schema cannot say: duplicates, dangling references, impossible amounts."""
+    try:
+        datetime.datetime.fromisoformat(document["taken_at"])
+    except ValueError as error:
+        yield f'taken_at: "{document["taken_at"]}" is no time: {error}'
     hosts, instances = document["hosts"], document["instances"]
     pools, groups = document.get("pools", []), document.get("server_groups", [])
     outside = document.get("outside", [])

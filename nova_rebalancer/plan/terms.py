@@ -343,7 +343,7 @@ def _prices(given: formula.Formula) -> tuple[list[float], list[float]]:
         if isinstance(term, formula.Room):
             prices += [term.each_costs] if term.each_costs else []
         elif isinstance(term.curve, formula.Pieces):
-            curves.append(float(np.abs(term.curve.ys).max()))
+            curves.append(float(np.abs(term.curve.ys).max(initial=0.0)))
         else:
             prices += [float(p) for p in np.unique(term.curve.price) if p]  # type: ignore[attr-defined]
     return prices, curves

@@ -23,6 +23,9 @@ SHAPE = 2.5
 """Of heavy-tailed lifetimes: half of them end within 0.48 of the mean, one in sixteen outlives
 three means."""
 
+MOST_BOOTS = 5_000_000
+"""Made up at most: a gigabyte of them, and hours of simulation."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Boot:
@@ -100,6 +103,8 @@ def generate(
     ------
     InputError
         If nothing is there that arrivals could be like.
+    UsageError
+        If more than ``MOST_BOOTS`` of them are to be expected.
     """
     deployments = _deployments(cloud)
     cores = sum(cloud.cores[v] for members, _ in deployments for v in members)
@@ -113,6 +118,14 @@ def generate(
         raise exceptions.InputError(
             f"cloud {cloud.snapshot.cloud}: it has no {lack} to make up arrivals from; give "
             "arrivals in a file"
+        )
+    booted = sum(len(members) for members, _ in deployments)
+    expected = days * DAY_S * load * capacity * booted / (lifetimes.mean_s * cores)
+    if expected > MOST_BOOTS:
+        raise exceptions.UsageError(
+            f"{days:g} days with a load of {load:g} and lifetimes of "
+            f"{lifetimes.mean_s / DAY_S:g} days make about {expected:.2g} boots, more than "
+            f"{MOST_BOOTS:,}; take fewer days, a lower --load or a longer --lifetime"
         )
     gap_s = lifetimes.mean_s * cores / len(deployments) / (load * capacity)
     draws = random.Random(f"arrivals {seed}")

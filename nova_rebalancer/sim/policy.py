@@ -15,6 +15,7 @@ from nova_rebalancer.model import path
 from nova_rebalancer.model import state
 from nova_rebalancer.model.constraints import base as constraints
 from nova_rebalancer.model.objectives import fragmentation
+from nova_rebalancer.model.objectives import shaped
 from nova_rebalancer.plan import base
 
 NONE = "none"
@@ -115,6 +116,10 @@ def parse(text: str, rules: dict[str, Any], fragment_cores: tuple[int, ...]) -> 
             )
         return int(value)
 
+    wanted = given.get("goal", "fragmentation")
+    for key in ("flavor", "fragment-cores"):
+        if key in given:
+            shaped.check(wanted, key, f"--policy {text!r}: {key}={given[key]}")
     sizes = fragment_cores
     if "fragment-cores" in given:
         try:
@@ -125,7 +130,7 @@ def parse(text: str, rules: dict[str, Any], fragment_cores: tuple[int, ...]) -> 
     work = None if time_limit_s is not None and "work-limit" not in given else WORK
     options = controller.Options(
         planner=planner,
-        goal=given.get("goal", "fragmentation"),
+        goal=wanted,
         fragment_cores=sizes,
         flavors=tuple(name for name in given.get("flavor", "").split(",") if name),
         max_migrations=whole("max-migrations", 50),

@@ -19,6 +19,9 @@ COLUMNS = (
     "fragment_rate", "active_hosts", "half_life_h",
 )  # fmt: skip
 
+RESIZES = ("resizes", "refused_resizes")
+"""More columns, where any instance was resized."""
+
 COMPLETE, INTERRUPTED = "complete", "interrupted"
 
 
@@ -77,14 +80,21 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+def columns(written: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns of the table of a document."""
+    resized = any(one["resizes"] for one in written["policies"])
+    return (*COLUMNS, *RESIZES) if resized else COLUMNS
+
+
 def rows(written: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return a row of COLUMNS for each policy of a document."""
+    """Return a row of its columns for each policy of a document."""
     places = {"days": 1, "moved_gib": 0, "fragment_rate": 4, "active_hosts": 1, "half_life_h": 1}
 
     def rounded(name: str, value: Any) -> Any:
         return round(value, places[name]) if name in places and value is not None else value
 
-    return [tuple(rounded(name, one[name]) for name in COLUMNS) for one in written["policies"]]
+    names = columns(written)
+    return [tuple(rounded(name, one[name]) for name in names) for one in written["policies"]]
 
 
 def check_picture(path: str) -> None:

@@ -17,13 +17,14 @@ OPTIONAL = ("instance", "guest_cells", "group")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One line; ``lifetime_s`` None resizes ``instance``."""
+    """One line; ``lifetime_s`` None resizes ``instance``; ``where`` is its place for errors."""
 
     at_s: float
     size: kinds.Size
     lifetime_s: float | None
     instance: str
     group: str | None
+    where: str = ""
 
 
 def read(data: bytes, name: str) -> list[Row]:
@@ -75,7 +76,7 @@ def read(data: bytes, name: str) -> list[Row]:
                 f"by {size.guests} guest cells"
             )
         at_s = _number(line["at_s"], "at_s", where)
-        rows.append(Row(at_s, size, lifetime_s, instance, line.get("group") or None))
+        rows.append(Row(at_s, size, lifetime_s, instance, line.get("group") or None, where))
     if not rows:
         raise exceptions.InputError(f"{name}: it has no arrivals")
     return sorted(rows, key=lambda row: row.at_s)
@@ -87,7 +88,22 @@ def story(
     """Return what the rows say will happen; ``cloud`` was built with their sizes.
 
     How long instances live that are there already is drawn from ``lifetimes``.
+
+    Raises
+    ------
+    InputError
+        If something is resized that was never there, with the line.
     """
+    rows = tuple(rows)
+    known = {one.id for one in cloud.snapshot.instances}
+    for row in rows:
+        if row.lifetime_s is not None:
+            known.add(row.instance)
+        elif row.instance not in known:
+            raise exceptions.InputError(
+                f"{row.where}: lifetime_s is empty, which resizes {row.instance}, and that is "
+                "neither an id of the snapshot nor booted before"
+            )
     boots = tuple(
         arrivals.Boot(
             row.at_s,

@@ -39,6 +39,7 @@ def make(
     """
     terms, loads = [], []
     for name in settings.balance_resources:
+        _known(snapshot, start, name)
         ways = _ways(snapshot, name, settings.balance_on)
         weight = 1.0 / (len(ways) * len(settings.balance_resources))
         for way in ways:
@@ -81,6 +82,21 @@ def make(
     )
 
 
+def _classes(name: str) -> tuple[str, ...]:
+    """Return the resource classes that ``name`` stands for."""
+    return (CORES, "PCPU") if name == CORES else (name,)
+
+
+def _known(snapshot: cloud.Snapshot, start: state.PlacementState, name: str) -> None:
+    """Refuse what is no resource of the cloud and was not measured."""
+    there = any(r in start.resources for r in _classes(name))
+    if not there and not any(name in one.usage for one in snapshot.instances):
+        raise exceptions.UsageError(
+            f"goal balance: {name} is neither a resource of this cloud nor measured; there are: "
+            + ", ".join(start.resources)
+        )
+
+
 def _ways(snapshot: cloud.Snapshot, name: str, on: str) -> tuple[str, ...]:
     """Return how a resource is counted; what nobody offers or allocates, by its use alone."""
     names = {name, "PCPU"} if name == CORES else {name}
@@ -99,22 +115,11 @@ def measured(
 
     Cores are VCPU and PCPU together.  All three in units of the resource, of measured use in
     thousandths.  Where hosts have no inventory of something measured, they count as equal.
-
-    Raises
-    ------
-    UsageError
-        If there is no such resource and nothing of the name was measured.
     """
     hosts = len(start.hosts)
-    classes = [r for r in ((CORES, "PCPU") if name == CORES else (name,)) if r in start.resources]
     usage = [one.usage for one in snapshot.instances]
-    asked = [name, "PCPU"] if name == CORES else [name]
-    if not classes and not any(name in one for one in usage):
-        raise exceptions.UsageError(
-            f"goal balance: {name} is neither a resource of this cloud nor measured; there are: "
-            + ", ".join(start.resources)
-        )
-    columns = [start.resources.index(r) for r in classes]
+    asked = _classes(name)
+    columns = [start.resources.index(r) for r in asked if r in start.resources]
     amount = start.demand[:, columns].sum(axis=1)
     fixed, capacity = np.zeros(hosts, dtype=np.int64), np.zeros(hosts, dtype=np.int64)
     for r in columns:

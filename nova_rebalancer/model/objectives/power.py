@@ -65,7 +65,9 @@ def watts(snapshot: cloud.Snapshot, settings: base.Settings) -> arrays.Floats:
     tables = [host.watts or (settings.idle_w, settings.busy_w) for host in snapshot.hosts]
     most = max((len(table) for table in tables), default=2)
     grid = np.linspace(0.0, 1.0, most)
-    return np.array([np.interp(grid, np.linspace(0.0, 1.0, len(t)), t) for t in tables])
+    found = np.array([np.interp(grid, np.linspace(0.0, 1.0, len(t)), t) for t in tables])
+    # A cloud may have no hosts.
+    return found.reshape(-1, most)
 
 
 def _load(

@@ -173,6 +173,16 @@ def test_what_holds_a_host_is_named(write, capsys):
     assert "--cold: only what --drain names" in capsys.readouterr().err
 
 
+def test_what_no_goal_empties_is_not_drained(write, capsys):
+    """Without the goal drain nobody looks for other places; how to say both is told."""
+    arguments = ["plan", "--snapshot", write(two_halves()), "--drain", "a", "--goal"]
+    assert main.main([*arguments, "balance"]) == 2
+    err = capsys.readouterr().err
+    assert "--drain a: it is for the goal drain; the goal is balance" in err
+    assert "say --goal drain,balance to empty it first\n" in err
+    assert main.main([*arguments, "drain,balance"]) == 0
+
+
 def test_an_overfull_host_is_reported(write, capsys):
     """A host charged above capacity is no error: it is named, and planning goes on."""
     document = two_halves()

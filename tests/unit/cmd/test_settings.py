@@ -54,7 +54,9 @@ def plan(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Plan:
         snapshot.write_bytes(clouds.as_bytes(made or cloud()))
         settings.write_text(conf)
         arguments = ["--config-file", str(settings), "plan", "--snapshot", str(snapshot)]
-        arguments += ["--fragment-cores", str(clouds.CORES), "--output", str(output)]
+        arguments += ["--output", str(output)]
+        if "--goal" not in options:
+            arguments += ["--fragment-cores", str(clouds.CORES)]
         code = main.main([*arguments, *options])
         assert code in (0, 3), capsys.readouterr().err
         assert main.main(["check", "--snapshot", str(snapshot), "--plan", str(output)]) == 0
@@ -95,6 +97,18 @@ def test_sizes_of_the_configuration(
     conf.write_text("[fragmentation]\ncores = 999983, 999979\n")
     assert main.main(["--config-file", str(conf), "plan", "--demo"]) == 1
     assert "[fragmentation] cores: fragment cores 999983, 999979" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_no_number_of_the_configuration(
+    number: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A number that is none is named with its section."""
+    conf = tmp_path / "conf"
+    conf.write_text(f"[planner]\nmax_gib = {number}\n")
+    assert main.main(["--config-file", str(conf), "plan", "--demo"]) == 1
+    told = f"configuration: [planner] max_gib: {number} is not a finite number\n"
+    assert told in capsys.readouterr().err
 
 
 def test_defaults(plan: Plan) -> None:
@@ -144,11 +158,40 @@ def test_headroom_and_flavors(plan: Plan) -> None:
     options = plan("--goal", "consolidate", conf=conf)["options"]
     assert (options["headroom"], options["headroom_of"]) == (0.3, {"MEMORY_MB": 0.2})
     given = ("--headroom", "0.1", "--headroom", "VCPU=0.4", "--flavor", "1:2")
-    options = plan("--goal", "flavor-fit", *given, conf=conf)["options"]
+    options = plan("--goal", "consolidate,flavor-fit", *given, conf=conf)["options"]
     assert (options["headroom"], options["headroom_of"]) == (0.1, {"VCPU": 0.4})
     assert options["flavors"] == ["1:2"]
     with pytest.raises(SystemExit):
         plan("--headroom", "VCPU=2")
+
+
+@pytest.mark.parametrize(
+    ("words", "users"),
+    [
+        (["--headroom", "0.2"], "consolidate"),
+        (["--headroom", "VCPU=0.2"], "consolidate"),
+        (["--spare-hosts", "0"], "consolidate"),
+        (["--flavor", "4:4096"], "flavor-fit"),
+        (["--balance-resource", "VCPU"], "balance"),
+        (["--balance-on", "use"], "balance or power or thermal"),
+        (["--fragment-cores", "32,16"], "fragmentation"),
+    ],
+)
+def test_what_shapes_no_goal_is_refused(
+    words: list[str], users: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An option of other goals than those asked for is an error that names them."""
+    goal = "repair,sharing"
+    assert main.main(["plan", "--demo", "--goal", goal, *words]) == 2
+    told = f"error: {' '.join(words)}: it is for the goal {users}; the goal is {goal}\n"
+    assert told in capsys.readouterr().err
+
+
+def test_a_goal_is_shaped_in_company(plan: Plan) -> None:
+    """One of several goals is enough; power counts measured use, too."""
+    options = plan("--goal", "repair,balance+consolidate", "--spare-hosts", "1")["options"]
+    assert options["spare_hosts"] == 1
+    assert plan("--goal", "power", "--balance-on", "use")["options"]["balance_on"] == "use"
 
 
 def test_worth(plan: Plan) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from nova_rebalancer.cmd import main
 from nova_rebalancer.sim import days
+from nova_rebalancer.sim import results
 from tests import clouds
 
 HEAD = "at_s,cores,memory_mib,lifetime_s\n"
@@ -89,6 +90,19 @@ def test_arrivals_from_a_file(small, tmp_path, capsys):
     assert "the arrivals end before the last day" not in err
 
 
+def test_resizes_have_columns(small, tmp_path, capsys):
+    """One of two resizes finds room; without any there are no such columns."""
+    file = tmp_path / "boots.csv"
+    rows = ["60,1,1024,90000,v", "70,2,1024,,v", "80,100,1024,,v"]
+    for count, columns in ((3, ["2", "1"]), (1, [])):
+        file.write_text("\n".join([HEAD.strip() + ",instance", *rows[:count], ""]))
+        words = ("--snapshot", small, "--arrivals", str(file), "--policy", "none", "-f", "csv")
+        assert simulate(*words) == 0
+        head, row = capsys.readouterr().out.splitlines()
+        assert head.split(",")[10:] == [f'"{one}"' for one in results.RESIZES[: len(columns)]]
+        assert row.split(",")[10:] == columns
+
+
 def test_a_picture(small, tmp_path):
     """--plot draws an SVG, the same for the same days."""
     pytest.importorskip("matplotlib")
@@ -112,6 +126,7 @@ def test_no_matplotlib(small, monkeypatch, capsys):
         (("--policy", "auto often"), "'often' is not understood"),
         (("--policy", "clever"), 'planners: no "clever"'),
         (("--plot", "days.gif"), "must end with .svg or .png"),
+        (("--lifetime", "1e-9"), "e+10 boots, more than 5,000,000"),
         (("--load", "1", "--arrivals", "BOOTS"), "--load is for made-up arrivals"),
     ],
 )

@@ -43,6 +43,16 @@ def repeat(key: str) -> Change:
         (lambda m: m.update(format="nova-rebalancer-snapshot/2"), "format: version 2 is newer"),
         (lambda m: m.update(format="something/1"), "format: 'something/1' is not"),
         (lambda m: m.pop("format"), "format: None is not"),
+        (
+            lambda m: m.update(taken_at="2026-13-45T09:00:00Z"),
+            'taken_at: "2026-13-45T09:00:00Z" is no time: month must be in 1..12',
+        ),
+        (
+            lambda m: m["instances"][0].update(
+                usage={"VCPU": {"mean": 1e17, "window_s": 1, "age_s": 1}}
+            ),
+            r"instances\[0\].usage.VCPU.mean: .* is greater than the maximum of 1000000000000",
+        ),
         (lambda m: m.pop("hosts"), '"hosts" is a required property'),
         (
             lambda m: m["hosts"][0]["inventories"]["VCPU"].update(total=-1),

@@ -105,6 +105,32 @@ def value(
     return checked.combined(options.goal, of)[1]
 
 
+@pytest.mark.parametrize("planner", [greedy.plan, mip.plan])
+@pytest.mark.parametrize("goal", [*sorted(set(SINGLE) - {"balance", "drain", "flavor-fit"})])
+def test_no_hosts(planner: base.Planner, goal: str) -> None:
+    """An empty cloud has nothing to do: no goal is worth more than 0 there."""
+    made = clouds.snapshot([], [])
+    snapshot = clouds.facts_of(made)
+    start = state.build(snapshot)
+    aim = goal_of(snapshot, start, options_of(made, goal))
+    assert aim.evaluate(start).value == 0
+    found = planner(start, aim, base.Budget(3, work=WORK), 0, base.Watch())
+    assert found.host_of.size == 0
+
+
+def test_cores_that_nobody_has() -> None:
+    """Without cores anywhere power counts the watts of hosts that are on; balance names it."""
+    made = clouds.snapshot([clouds.host("a"), clouds.host("b")], [clouds.instance("v", "a")])
+    for one in made["hosts"]:
+        one["inventories"].pop("VCPU")
+    made["instances"][0]["allocations"].pop("VCPU")
+    snapshot = clouds.facts_of(made)
+    start = state.build(snapshot)
+    assert goal_of(snapshot, start, options_of(made, "power")).evaluate(start).value == 100
+    with pytest.raises(controller.exceptions.UsageError, match="goal balance: VCPU is neither"):
+        goal_of(snapshot, start, options_of(made, "balance"))
+
+
 @pytest.mark.parametrize(
     ("planner", "goal"),
     [

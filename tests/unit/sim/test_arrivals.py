@@ -55,6 +55,18 @@ def test_the_load_is_what_was_asked_for(seed, load):
     assert [boot.at_s for boot in story.boots] == sorted(boot.at_s for boot in story.boots)
 
 
+def test_the_number_of_boots_that_is_refused():
+    """What is expected is what is made up, and more than there is memory for is not begun."""
+    there = kinds.build(clouds.facts_of(clouds.three_hosts()))
+    cores = sum(there.cores) / len(there.cores)
+    minute = arrivals.Lifetimes(60.0)
+    most_days = arrivals.MOST_BOOTS * 60.0 * cores / (24 * DAY_S)
+    with pytest.raises(exceptions.UsageError, match=r"about 5.1e\+06 boots, .* longer --lifetime"):
+        arrivals.generate(there, 1.02 * most_days, 1.0, minute, 0)
+    made = arrivals.generate(there, most_days / 500, 1.0, minute, 0)
+    assert len(made.boots) == pytest.approx(arrivals.MOST_BOOTS / 500, rel=0.05)
+
+
 def test_another_seed_is_another_story():
     """The same seed gives the same boots and departures, another one others."""
     there = kinds.build(clouds.facts_of(clouds.three_hosts()))
@@ -98,9 +110,11 @@ def read(*lines: str, head: str = HEAD) -> list[trace.Row]:
 
 def test_a_trace_is_read():
     """Rows in any order, times as numbers; memory, cells and groups make kinds and groups."""
-    rows = read("60,4,2048,30,2,db,x", "0,2,1024,,,,y", head=f"{HEAD},guest_cells,group,instance")
+    rows = read(
+        "60,4,2048,30,2,db,x", "0,2,1024,,,,single", head=f"{HEAD},guest_cells,group,instance"
+    )
     assert [row.at_s for row in rows] == [0.0, 60.0]
-    assert rows[0] == trace.Row(0.0, kinds.Size(2, 1024), None, "y", None)
+    assert rows[0] == trace.Row(0.0, kinds.Size(2, 1024), None, "single", None, "boots.csv: line 3")
     assert rows[1].size.name == "4c-2g-2n"
     there = kinds.build(clouds.facts_of(clouds.numa_doubles()), [row.size for row in rows])
     story = trace.story(rows, there, FIVE_DAYS, 0)
@@ -108,6 +122,20 @@ def test_a_trace_is_read():
     example = there.examples[story.boots[1].kind]
     assert example.allocations == {"VCPU": 4, "MEMORY_MB": 2048}
     assert [guest.resources["VCPU"] for guest in example.numa] == [2, 2]
+
+
+def test_a_resize_of_nobody_is_refused():
+    """Who is resized is in the snapshot or was booted before."""
+    head = f"{HEAD},instance"
+    there = clouds.facts_of(clouds.three_hosts())
+    known = there.instances[0].id
+    right = read("1,2,1024,60,new", "2,4,1024,,new", f"3,4,1024,,{known}", head=head)
+    story = trace.story(right, kinds.build(there, [row.size for row in right]), FIVE_DAYS, 0)
+    assert [boot.lifetime_s for boot in story.boots] == [60, None, None]
+    for lines in (["1,2,1024,60,new", "2,4,1024,,nwe"], ["2,2,1024,60,nwe", "1,4,1024,,nwe"]):
+        rows = read(*lines, head=head)
+        with pytest.raises(exceptions.InputError, match=r"boots.csv: line 3: .* resizes nwe, and"):
+            trace.story(rows, kinds.build(there, [row.size for row in rows]), FIVE_DAYS, 0)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,8 @@ def test_no_rebalancing():
         ("auto min-gain=-1", "min-gain must be a number of at least 0, not -1"),
         ("auto cooldown=24", "cooldown=24 is not a time"),
         ("auto max-gib=-1", "max-gib must be a number of at least 0, not -1"),
+        ("auto flavor=4:8192", "flavor=4:8192: it is for the goal flavor-fit; the goal is frag"),
+        ("auto goal=balance fragment-cores=4", "cores=4: it is for the goal fragmentation; the"),
         ("auto max-gib=nan", "max-gib must be a number"),
         ("auto max-migrations=1.5", "max-migrations must be a whole number, not 1.5"),
         ("auto fragment-cores=0", "fragment cores must be at least 1, not 0"),
