@@ -161,8 +161,9 @@ def _drain(cloud: facts.Cloud, options: Options, placement: Placement) -> float:
 
 
 def _repair(cloud: facts.Cloud, options: Options, placement: Placement) -> float:
+    ignored = options.get("ignored_rules", ())
     misplaced = sum(
-        placing.misplaced(cloud, name)
+        placing.misplaced(cloud, name, ignored)
         for name, place in placement.items()
         if place.host == cloud.placement[name].host
     )

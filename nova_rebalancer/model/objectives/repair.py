@@ -20,7 +20,7 @@ def make(
     snapshot: cloud.Snapshot, start: state.PlacementState, settings: base.Settings
 ) -> separable.Separable:
     """Return the goal: how many instances break a host rule, and members above groups' limits."""
-    view = state.view_of(snapshot, rules.DEFAULTS)
+    view = state.view_of(snapshot, rules.Settings(frozenset(settings.ignored_rules)))
     stay = np.zeros(start.host_of.size)
     for v, instance in enumerate(snapshot.instances):
         here = view.hosts[int(start.host_of[v])]

@@ -291,6 +291,25 @@ def test_drain_keeps_what_cannot_move() -> None:
     assert found.host_of.tolist() == [1, 0]
 
 
+def test_repair_of_what_is_ignored() -> None:
+    """A rule that the operator does not keep leaves nothing to repair, and the checker agrees.
+
+    Host a is for project q alone; the instance on it is of project p.
+    """
+    keeper = {"name": "q", "hosts": ["a"], "metadata": {"filter_tenant_id": "q"}}
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")],
+        [clouds.instance("i", "a", 2, project="p")],
+        aggregates=[keeper],
+    )
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    for ignored, broken in (((), 1), (("keep_zone",), 1), (("tenant_isolation",), 0)):
+        options = controller.Options(goal="repair", ignored_rules=ignored)
+        start = state.build(snapshot, options.settings(snapshot))
+        assert goal_of(snapshot, start, options).evaluate(start).value == broken
+        assert value(there, options, there.placement) == broken
+
+
 @pytest.mark.parametrize(
     "text", ["", "balance,", "balance<=x", "0*balance", "balance<=0.1<=2", "a+a", "-1*balance"]
 )
