@@ -311,6 +311,51 @@ def test_repair_of_what_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
+    ("on", "broken"),
+    [("aab", 1), ("aaa", 0), ("abc", 2), ("bba", 1), ("ca", 1), ("a", 0)],
+)
+def test_repair_of_split_groups(on: str, broken: int) -> None:
+    """Members of an affinity group that are not where most of it is count, and nobody moves them.
+
+    Where no host has more than others the group is split all the same; host c is disabled.
+    """
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b"), clouds.host("c", status="disabled")],
+        [clouds.instance(f"i{k}", host, 1) for k, host in enumerate(on)],
+        outside=[{"id": "lost", "name": "lost", "reason": "cell_down"}],
+    )
+    members = [*(one["id"] for one in made["instances"]), "lost"]
+    made["server_groups"] = [{"id": "g", "policy": "affinity", "members": members}]
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    options = controller.Options(goal="repair")
+    start = state.build(snapshot, options.settings(snapshot))
+    aim = goal_of(snapshot, start, options)
+    found = mip.plan(start, aim, base.Budget(5), 0, base.Watch())
+    assert (found.value.value, found.bound, found.status) == (broken, broken, target.OPTIMAL)
+    assert found.host_of.tolist() == start.host_of.tolist()
+    assert value(there, options, there.placement) == broken
+    soft = dict(made, server_groups=[{"id": "g", "policy": "soft-affinity", "members": members}])
+    assert goal_of(clouds.facts_of(soft), start, options).evaluate(start).value == 0
+
+
+def test_repair_of_a_tie() -> None:
+    """Of hosts with as many members a usable one is where the others should be."""
+    made = clouds.snapshot(
+        [clouds.host("a", status="disabled"), clouds.host("b")],
+        [clouds.instance("i", "a", 1), clouds.instance("j", "b", 1)],
+        server_groups=[{"id": "g", "policy": "affinity", "members": ["i", "j"]}],
+    )
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    options = controller.Options(goal="repair")
+    start = state.build(snapshot)
+    aim = goal_of(snapshot, start, options)
+    for v, host, left in ((0, 1, 0), (1, 0, 2)):
+        reached = start.moved(v, host)
+        assert aim.evaluate(reached).value == left
+        assert value(there, options, brute.placement(there, reached)) == left
+
+
+@pytest.mark.parametrize(
     "text", ["", "balance,", "balance<=x", "0*balance", "balance<=0.1<=2", "a+a", "-1*balance"]
 )
 def test_text_that_is_no_goal(text: str) -> None:
