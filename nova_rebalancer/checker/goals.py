@@ -176,7 +176,14 @@ def _repair(cloud: facts.Cloud, options: Options, placement: Placement) -> float
     crowded = sum(
         max(0, count - cloud.most_per_host[group]) for (group, _), count in members.items()
     )
-    return float(misplaced + crowded + _apart(cloud, placement))
+    # Checks of the plan add to the cloud's conflicts; only the snapshot's own are to be ended.
+    pairs = {frozenset(pair) for pair in cloud.document.get("conflicts", ())}
+    paired = sum(
+        len({placement[name].host for name in pair}) == 1
+        for pair in pairs
+        if pair <= placement.keys()
+    )
+    return float(misplaced + crowded + paired + _apart(cloud, placement))
 
 
 def _apart(cloud: facts.Cloud, placement: Placement) -> int:

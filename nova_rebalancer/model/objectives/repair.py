@@ -10,6 +10,7 @@ from nova_rebalancer.model import cloud
 from nova_rebalancer.model import constraints
 from nova_rebalancer.model import state
 from nova_rebalancer.model.constraints import base as rules
+from nova_rebalancer.model.constraints import conflicts
 from nova_rebalancer.model.objectives import base
 from nova_rebalancer.model.objectives import formula
 from nova_rebalancer.model.objectives import separable
@@ -21,7 +22,7 @@ NOT_BROKEN = ("usable", "scope", "banned_hosts", "numa", "provider_tree", "units
 def make(
     snapshot: cloud.Snapshot, start: state.PlacementState, settings: base.Settings
 ) -> separable.Separable:
-    """Return the goal: instances that break a host rule, and members too many or apart."""
+    """Return the goal: instances that break a host rule, pairs, and members too many or apart."""
     view = state.view_of(snapshot, rules.Settings(frozenset(settings.ignored_rules)))
     stay = np.zeros(start.host_of.size)
     for v, instance in enumerate(snapshot.instances):
@@ -31,19 +32,22 @@ def make(
             for refusal in constraints.violations(view, instance, here, here)
         )
     crowding = tuple(_group(start, group) for group in start.groups)
+    meeting = tuple(_pairs(snapshot, start))
     parting = tuple(_split(snapshot, start))
 
     def details(host_of: arrays.Ints) -> tuple[base.Part, ...]:
         misplaced = float(stay[host_of == start.host_of].sum())
         crowded = sum(term.price(term.carried(host_of)) for term in crowding)
+        paired = sum(term.price(term.carried(host_of)) for term in meeting)
         apart = sum(term.price(term.carried(host_of)) for term in parting)
         return (
             base.Part("repair_misplaced", "instances", 0.0, misplaced),
             base.Part("repair_crowded", "members", 0.0, crowded),
+            base.Part("repair_paired", "pairs", 0.0, paired),
             base.Part("repair_apart", "members", 0.0, apart),
         )
 
-    terms = (*crowding, *parting)
+    terms = (*crowding, *meeting, *parting)
     return separable.Separable(
         "repair", "violations", formula.Formula(terms, stay, start.host_of), details
     )
@@ -57,6 +61,13 @@ def _group(start: state.PlacementState, group: state.Group) -> formula.Term:
     arriving = np.bincount(np.array(group.arriving, dtype=np.int64), minlength=hosts)
     curve = formula.Excess(np.full(hosts, group.limit, dtype=np.int64), np.ones(hosts))
     return formula.plain(amount, arriving.astype(np.int64), curve)
+
+
+def _pairs(snapshot: cloud.Snapshot, start: state.PlacementState) -> Iterator[formula.Term]:
+    """Count the pairs of the snapshot's conflicts that are on one host; no others ever meet."""
+    index = {name: v for v, name in enumerate(start.instances)}
+    for pair in conflicts.of(snapshot.conflicts, index, {}).together(start.host_of).tolist():
+        yield _group(start, state.Group("", 1, tuple(pair), ()))
 
 
 def _split(snapshot: cloud.Snapshot, start: state.PlacementState) -> Iterator[formula.Term]:

@@ -12,6 +12,7 @@ from nova_rebalancer import controller
 from nova_rebalancer.checker import facts
 from nova_rebalancer.checker import goals as checked
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model import narrowed
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base as objectives
@@ -353,6 +354,29 @@ def test_repair_of_a_tie() -> None:
         reached = start.moved(v, host)
         assert aim.evaluate(reached).value == left
         assert value(there, options, brute.placement(there, reached)) == left
+
+
+def test_repair_of_pairs() -> None:
+    """Pairs of conflicts that are on one host count and are parted; what checks part does not.
+
+    i is in conflict with j, k and l, of which l is elsewhere; moving i ends both.
+    """
+    made = clouds.snapshot(
+        [clouds.host(name) for name in "abc"],
+        [clouds.instance(name, "b" if name == "l" else "a", 1) for name in "ijkl"],
+        conflicts=[["i", "j"], ["k", "i"], ["j", "i"], ["i", "l"]],
+        server_groups=[{"id": "g", "policy": "soft-anti-affinity", "members": ["j", "k"]}],
+    )
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    options = controller.Options(goal="repair", checks=("groups",))
+    start = narrowed.build(snapshot, options.settings(snapshot))
+    aim = goal_of(snapshot, start, options)
+    assert aim.evaluate(start).value == value(there, options, there.placement) == 2
+    found = mip.plan(start, aim, base.Budget(1), 0, base.Watch())
+    assert (found.value.value, found.status) == (0, target.OPTIMAL)
+    assert found.host_of.tolist() == [2, 0, 0, 1]
+    reached = start.placed(found.host_of, found.cells_of)
+    assert value(there, options, brute.placement(there, reached)) == 0
 
 
 @pytest.mark.parametrize(
