@@ -150,15 +150,22 @@ class Explain(outcome.Lister):
             self.exit_code = 3
             told = f"{len(found)} instances hold the goal {options.goal}"
             if options.goal == "drain":
-                rules = holding.relief(snapshot, options, found)
-                if rules is None:
-                    told += "; it is not enough to ignore rules that may be ignored"
-                else:
-                    ignored = " ".join(f"--ignore-rule {rule}" for rule in rules)
-                    told += f"; all could go with {ignored}, at your risk"
-                    told += ", and each of these is needed" if len(rules) > 1 else ""
+                told += _relief(snapshot, options, found)
             print(told, file=self.app.stderr)
         return holding.COLUMNS, [holding.row(one) for one in found]
+
+
+def _relief(
+    snapshot: "cloud.Snapshot", options: Any, found: "Sequence[explanation.Explanation]"
+) -> str:
+    """Say with which options the hosts would be empty."""
+    more = holding.relief(snapshot, options, found)
+    if more is None:
+        cold = f", even with {holding.COLD}" if holding.cold_helps(options, found) else ""
+        return f"; it is not enough to ignore rules that may be ignored{cold}"
+    risk = "" if more == (holding.COLD,) else ", at your risk"
+    needed = ", and each of these is needed" if len(more) > 1 else ""
+    return f"; all could go with {' '.join(more)}{risk}{needed}"
 
 
 def _conflict(

@@ -19,6 +19,8 @@ COLUMNS = ("instance", "host", "conflict", "lift", "hosts_then")
 LONGEST_S = 10.0
 """Seconds for each plan that is tried."""
 
+COLD = "--cold"
+
 
 def held(
     snapshot: "cloud.Snapshot", options: "controller.Options", plan: Mapping[str, Any], name: str
@@ -70,10 +72,11 @@ def relief(
     options: "controller.Options",
     found: "Sequence[explanation.Explanation]",
 ) -> tuple[str, ...] | None:
-    """Return rules that may be ignored, each of them needed, with which the goal is reached.
+    """Return options, each of them needed, with which the hosts of the goal drain are emptied.
 
-    Whether it is, is tried by making plans; None if it is not with all of them ignored that
-    concern those who hold it.
+    They ignore rules that may be ignored, or migrate cold what is shut off.  Whether the hosts are
+    emptied is tried by making plans; None if they are not with all options that concern those
+    who hold them.
     """
     from nova_rebalancer import controller
     from nova_rebalancer.model import conflict
@@ -81,14 +84,30 @@ def relief(
     from nova_rebalancer.plan import base
 
     barring = frozenset[str]().union(*(by for one in found for by in one.barred().values()))
-    rules = sorted(barring.intersection(constraints.IGNORABLE))
+    rules = {
+        f"--ignore-rule {rule}": rule
+        for rule in sorted(barring.intersection(constraints.IGNORABLE))
+    }
     limit_s = min(options.time_limit_s or LONGEST_S, LONGEST_S)
 
-    def reached(ignored: frozenset[str]) -> bool:
-        every = tuple(sorted({*options.ignored_rules, *ignored}))
-        tried = dataclasses.replace(options, ignored_rules=every, time_limit_s=limit_s)
+    def reached(more: frozenset[str]) -> bool:
+        ignored = {rule for option, rule in rules.items() if option in more}
+        tried = dataclasses.replace(
+            options,
+            ignored_rules=tuple(sorted({*options.ignored_rules, *ignored})),
+            cold=options.cold or COLD in more,
+            time_limit_s=limit_s,
+        )
         return controller.run(snapshot, "", tried, base.Watch()).after.value <= 0
 
-    if not rules or not reached(frozenset(rules)):
+    possible = [*rules, *([COLD] if cold_helps(options, found) else [])]
+    if not possible or not reached(frozenset(possible)):
         return None
-    return conflict.without_needless(rules, reached)
+    return conflict.without_needless(possible, reached)
+
+
+def cold_helps(options: "controller.Options", found: "Sequence[explanation.Explanation]") -> bool:
+    """Whether some of those who hold the goal drain may only be migrated cold."""
+    from nova_rebalancer.model.constraints import migratable
+
+    return not options.cold and any(one.instance.status == migratable.SHUTOFF for one in found)

@@ -222,6 +222,36 @@ def test_what_holds_a_goal(explain: Explain, tmp_path: pathlib.Path) -> None:
     assert explain(None, "--plan", str(file), "-f", "json", made=made)[:2] == (0, "[]\n")
 
 
+def test_what_is_shut_off_holds_a_host(explain: Explain, tmp_path: pathlib.Path) -> None:
+    """--cold is named where it empties the host, with the rules that it takes as well.
+
+    c is in another zone; b has room for both at first, and then for i-off alone.
+    """
+    made, snapshot, file = held(), tmp_path / "cloud.json", tmp_path / "plan.json"
+    made["instances"][0] |= {"id": "i-off", "status": "SHUTOFF", "power_state": 4}
+    made["hosts"][1]["inventories"]["VCPU"]["total"] = 8
+    stuck = made["instances"].pop()
+
+    def told(*options: str) -> str:
+        snapshot.write_bytes(clouds.as_bytes(made))
+        main.main(["plan", "--snapshot", str(snapshot), "--drain", "a", "--output", str(file)])
+        return explain(None, "--plan", str(file), *options, made=made)[2].splitlines()[-1]
+
+    assert told() == "1 instances hold the goal drain; all could go with --cold"
+    made["hosts"][1]["inventories"]["VCPU"]["total"] = 2
+    made["instances"][1]["allocations"]["VCPU"] = 4
+    made["instances"][0]["allocations"]["VCPU"] = 2
+    assert told() == (
+        "2 instances hold the goal drain; all could go with --cold --ignore-rule keep_zone, at "
+        "your risk, and each of these is needed"
+    )
+    made["instances"].append(stuck)
+    assert told() == (
+        "3 instances hold the goal drain; it is not enough to ignore rules that may be ignored, "
+        "even with --cold"
+    )
+
+
 def test_what_holds_needs_a_plan(explain: Explain, tmp_path: pathlib.Path) -> None:
     """Neither an instance nor a plan, or a plan whose goal counts no instances: a usage error."""
     code, _, err = explain(None)
