@@ -41,8 +41,8 @@ class Explain(outcome.Lister):
     Where an instance can go nowhere it is said which rules are enough to leave it no host, none of
     them needless for that, and the fewest that have to be lifted for there to be a host. --plan
     without --instance says so of each instance for which the plan does not reach the goal drain or
-    repair, everything else being where the plan leads; and, for drain, which rules to ignore, each
-    of them needed, for the hosts to be empty.
+    repair, alone or among others, everything else being where the plan leads; and, for drain, with
+    which options, each of them needed, the hosts would be empty.
     """
 
     _epilog = (
@@ -145,14 +145,17 @@ class Explain(outcome.Lister):
         if name is None:
             raise exceptions.UsageError("name an --instance, or a --plan whose goal is to explain")
         plan, options = _plan(name, sha256)
-        found = holding.held(snapshot, options, plan, name)
-        if found:
+        rows = []
+        for goal, found in holding.held(snapshot, options, plan, name).items():
+            if not found:
+                continue
             self.exit_code = 3
-            told = f"{len(found)} instances hold the goal {options.goal}"
-            if options.goal == "drain":
+            told = f"{len(found)} instances hold the goal {goal}"
+            if goal == "drain":
                 told += _relief(snapshot, options, found)
             print(told, file=self.app.stderr)
-        return holding.COLUMNS, [holding.row(one) for one in found]
+            rows += [row for row in map(holding.row, found) if row not in rows]
+        return holding.COLUMNS, rows
 
 
 def _relief(
