@@ -15,8 +15,11 @@ from nova_rebalancer.model.objectives import base
 from nova_rebalancer.model.objectives import formula
 from nova_rebalancer.model.objectives import separable
 
-NOT_BROKEN = ("usable", "scope", "banned_hosts", "numa", "provider_tree", "units")
-"""Rules on what may be sent to a host; who is there already breaks none of them."""
+NOT_BROKEN = (
+    *("usable", "scope", "banned_hosts", "numa", "provider_tree", "units"),
+    *constraints.RELATIONS,
+)
+"""Rules on what may be sent to a host, or between two; who is there already breaks none of them."""
 
 
 def make(

@@ -311,6 +311,19 @@ def test_repair_of_what_is_ignored() -> None:
         assert value(there, options, there.placement) == broken
 
 
+def test_repair_of_unknown_cells() -> None:
+    """Nothing migrates from a host whose Nova cell is not known, but being there breaks no rule."""
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")], [clouds.instance("i", "a")], several_cells=True
+    )
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    options = controller.Options(goal="repair")
+    start = state.build(snapshot)
+    assert "cell" in start.excluded[0].reason.text
+    assert goal_of(snapshot, start, options).evaluate(start).value == 0
+    assert value(there, options, there.placement) == 0
+
+
 @pytest.mark.parametrize(
     ("on", "broken"),
     [("aab", 1), ("aaa", 0), ("abc", 2), ("bba", 1), ("ca", 1), ("a", 0)],
