@@ -79,7 +79,6 @@ class Options(objectives.Settings):
     prefer: str = path_base.COST
     demo: dict[str, int] | None = None
     scope: tuple[str, ...] = ()
-    ignored_rules: tuple[str, ...] = ()
     opt_in: bool = False
     banned_hosts: tuple[str, ...] = ()
     checks: tuple[str, ...] = ()

@@ -4,6 +4,7 @@
 ``start`` is where the snapshot has them: fair shares and heat are counted there.
 """
 
+import collections
 from collections.abc import Callable
 from collections.abc import Mapping
 import math
@@ -159,8 +160,9 @@ def _drain(cloud: facts.Cloud, options: Options, placement: Placement) -> float:
 
 
 def _repair(cloud: facts.Cloud, options: Options, placement: Placement) -> float:
+    ignored = options.get("ignored_rules", ())
     misplaced = sum(
-        placing.misplaced(cloud, name)
+        placing.misplaced(cloud, name, ignored)
         for name, place in placement.items()
         if place.host == cloud.placement[name].host
     )
@@ -172,7 +174,28 @@ def _repair(cloud: facts.Cloud, options: Options, placement: Placement) -> float
     crowded = sum(
         max(0, count - cloud.most_per_host[group]) for (group, _), count in members.items()
     )
-    return float(misplaced + crowded)
+    # Checks of the plan add to the cloud's conflicts; only the snapshot's own are to be ended.
+    pairs = {frozenset(pair) for pair in cloud.document.get("conflicts", ())}
+    paired = sum(
+        len({placement[name].host for name in pair}) == 1
+        for pair in pairs
+        if pair <= placement.keys()
+    )
+    return float(misplaced + crowded + paired + _apart(cloud, placement))
+
+
+def _apart(cloud: facts.Cloud, placement: Placement) -> int:
+    """How many members of affinity groups are not where most of their group were at the start."""
+    found = 0
+    usable = {host.id for host in _usable(cloud)}
+    order = {host: i for i, host in enumerate(cloud.hosts)}
+    for name in dict.fromkeys(name for one in cloud.instances.values() for name in one.together):
+        members = cloud.groups[name].intersection(placement)
+        there = collections.Counter(cloud.placement[member].host for member in members)
+        rank = {host: (-count, host not in usable, order[host]) for host, count in there.items()}
+        main = min(rank, key=lambda host: rank[host])
+        found += sum(placement[member].host != main for member in members)
+    return found
 
 
 def _watts(cloud: facts.Cloud, options: Options) -> dict[str, list[float]]:

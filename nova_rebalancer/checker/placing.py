@@ -64,8 +64,8 @@ def drained(cloud: facts.Cloud, names: Collection[str]) -> set[str]:
     return found
 
 
-def misplaced(cloud: facts.Cloud, name: str) -> bool:
-    """Whether a rule forbids that an instance is where it is, by Nova's rules alone."""
+def misplaced(cloud: facts.Cloud, name: str, ignored: Collection[str]) -> bool:
+    """Whether one of Nova's rules, but those ``ignored``, forbids that an instance is there."""
     host = cloud.hosts[cloud.placement[name].host]
     given = case.Case(cloud, options.read({"options": {}}), cloud.instances[name], host, host)
     # The others are about what may be sent to a host; who is there already breaks none of them.
@@ -73,6 +73,7 @@ def misplaced(cloud: facts.Cloud, name: str) -> bool:
         rule(given) is not None
         for rule_name, rule in HOST_RULES.items()
         if rule_name not in ("usable", "scope", "banned_hosts", "units", "provider_tree")
+        and rule_name not in ignored
     )
 
 

@@ -41,8 +41,8 @@ class Explain(outcome.Lister):
     Where an instance can go nowhere it is said which rules are enough to leave it no host, none of
     them needless for that, and the fewest that have to be lifted for there to be a host. --plan
     without --instance says so of each instance for which the plan does not reach the goal drain or
-    repair, everything else being where the plan leads; and, for drain, which rules to ignore, each
-    of them needed, for the hosts to be empty.
+    repair, alone or among others, everything else being where the plan leads; and, for drain, with
+    which options, each of them needed, the hosts would be empty.
     """
 
     _epilog = (
@@ -145,20 +145,30 @@ class Explain(outcome.Lister):
         if name is None:
             raise exceptions.UsageError("name an --instance, or a --plan whose goal is to explain")
         plan, options = _plan(name, sha256)
-        found = holding.held(snapshot, options, plan, name)
-        if found:
+        rows = []
+        for goal, found in holding.held(snapshot, options, plan, name).items():
+            if not found:
+                continue
             self.exit_code = 3
-            told = f"{len(found)} instances hold the goal {options.goal}"
-            if options.goal == "drain":
-                rules = holding.relief(snapshot, options, found)
-                if rules is None:
-                    told += "; it is not enough to ignore rules that may be ignored"
-                else:
-                    ignored = " ".join(f"--ignore-rule {rule}" for rule in rules)
-                    told += f"; all could go with {ignored}, at your risk"
-                    told += ", and each of these is needed" if len(rules) > 1 else ""
+            told = f"{len(found)} instances hold the goal {goal}"
+            if goal == "drain":
+                told += _relief(snapshot, options, found)
             print(told, file=self.app.stderr)
-        return holding.COLUMNS, [holding.row(one) for one in found]
+            rows += [row for row in map(holding.row, found) if row not in rows]
+        return holding.COLUMNS, rows
+
+
+def _relief(
+    snapshot: "cloud.Snapshot", options: Any, found: "Sequence[explanation.Explanation]"
+) -> str:
+    """Say with which options the hosts would be empty."""
+    more = holding.relief(snapshot, options, found)
+    if more is None:
+        cold = f", even with {holding.COLD}" if holding.cold_helps(options, found) else ""
+        return f"; it is not enough to ignore rules that may be ignored{cold}"
+    risk = "" if more == (holding.COLD,) else ", at your risk"
+    needed = ", and each of these is needed" if len(more) > 1 else ""
+    return f"; all could go with {' '.join(more)}{risk}{needed}"
 
 
 def _conflict(

@@ -13,7 +13,8 @@ GOALS = {
     "consolidate": "hosts with anything on them",
     "balance": "share of the load that is on hosts with more than their fair share",
     "drain": "instances on the hosts and aggregates of --drain",
-    "repair": "instances that break a rule where they are, and members of groups too close",
+    "repair": "instances that break a rule where they are, members of groups too close or split, "
+    "and conflicts on one host",
     "power": "watts of all hosts",
     "thermal": "share of the heat above what the air at each host takes",
     "sharing": "copies of images, each image once per host",

@@ -51,6 +51,12 @@ class Conflicts:
         there: arrays.Ints = host_of[self.of(v)]
         return np.concatenate((there, self.barred[v])) if v in self.barred else there
 
+    def together(self, host_of: arrays.Ints) -> arrays.Ints:
+        """Return the pairs that are on one host with instances at ``host_of`` (V,), (P, 2)."""
+        own = np.repeat(np.arange(host_of.size), np.diff(self.first))
+        met = (own < self.partners) & (host_of[own] == host_of[self.partners])
+        return np.stack((own[met], self.partners[met]), axis=1)
+
     def broken(self, host_of: arrays.Ints) -> arrays.Bools:
         """Return which instances share their host with a partner, (V,) mask."""
         mask = np.zeros(host_of.size, dtype=bool)

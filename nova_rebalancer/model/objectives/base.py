@@ -77,6 +77,8 @@ class Settings:
         Inlet temperature at which a host should carry no heat.
     locality_key
         Metadata key, or the beginning of tags before "=", that names an instance's workload.
+    ignored_rules
+        Rules of Nova that are not kept; whoever breaks one has nothing to repair.
     """
 
     fragment_cores: tuple[int, ...] = (16,)
@@ -91,6 +93,7 @@ class Settings:
     busy_w: float = 300.0
     inlet_limit_c: float = 40.0
     locality_key: str = "workload"
+    ignored_rules: tuple[str, ...] = ()
 
 
 class Make(Protocol):

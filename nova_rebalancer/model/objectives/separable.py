@@ -69,6 +69,13 @@ class Separable:
         part = base.Part(self.name, self.unit, 1.0, value)
         return base.Value(value, (part, *self.details(placement.host_of)))
 
+    def counted(self, placement: state.PlacementState) -> arrays.Bools:
+        """Return which instances the value would be lower without, (V,) mask."""
+        every = np.arange(placement.host_of.size)
+        change = formula.Tally(self.formula, placement.host_of).leaving(every)
+        counts: arrays.Bools = change < 0
+        return counts
+
     def trace(self, start: state.PlacementState, hops: Iterable[path.Hop]) -> list[base.Step]:
         """Return the value after each hop."""
         tally = formula.Tally(self.formula, start.host_of)

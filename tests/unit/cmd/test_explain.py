@@ -222,6 +222,96 @@ def test_what_holds_a_goal(explain: Explain, tmp_path: pathlib.Path) -> None:
     assert explain(None, "--plan", str(file), "-f", "json", made=made)[:2] == (0, "[]\n")
 
 
+def test_what_is_shut_off_holds_a_host(explain: Explain, tmp_path: pathlib.Path) -> None:
+    """--cold is named where it empties the host, with the rules that it takes as well.
+
+    c is in another zone; b has room for both at first, and then for i-off alone.
+    """
+    made, snapshot, file = held(), tmp_path / "cloud.json", tmp_path / "plan.json"
+    made["instances"][0] |= {"id": "i-off", "status": "SHUTOFF", "power_state": 4}
+    made["hosts"][1]["inventories"]["VCPU"]["total"] = 8
+    stuck = made["instances"].pop()
+
+    def told(*options: str) -> str:
+        snapshot.write_bytes(clouds.as_bytes(made))
+        main.main(["plan", "--snapshot", str(snapshot), "--drain", "a", "--output", str(file)])
+        return explain(None, "--plan", str(file), *options, made=made)[2].splitlines()[-1]
+
+    assert told() == "1 instances hold the goal drain; all could go with --cold"
+    made["hosts"][1]["inventories"]["VCPU"]["total"] = 2
+    made["instances"][1]["allocations"]["VCPU"] = 4
+    made["instances"][0]["allocations"]["VCPU"] = 2
+    assert told() == (
+        "2 instances hold the goal drain; all could go with --cold --ignore-rule keep_zone, at "
+        "your risk, and each of these is needed"
+    )
+    made["instances"].append(stuck)
+    assert told() == (
+        "3 instances hold the goal drain; it is not enough to ignore rules that may be ignored, "
+        "even with --cold"
+    )
+
+
+@pytest.mark.parametrize("goal", ["drain,consolidate", "9*drain+consolidate", "drain<=0,repair"])
+def test_what_holds_one_of_several_goals(
+    explain: Explain, tmp_path: pathlib.Path, goal: str
+) -> None:
+    """Of several goals with drain among them the same is told as of drain alone."""
+    made, snapshot, file = held(), tmp_path / "cloud.json", tmp_path / "plan.json"
+    made["instances"].pop()
+    snapshot.write_bytes(clouds.as_bytes(made))
+    told = []
+    for text in ("drain", goal):
+        arguments = ["plan", "--snapshot", str(snapshot), "--drain", "a", "--goal", text]
+        main.main([*arguments, "--pin", "i-free=b", "--planner", "greedy", "--output", str(file)])
+        told.append(explain(None, "--plan", str(file), "-f", "json", made=made))
+    assert told[1] == told[0]
+    assert told[0][0] == 3
+    assert [row["instance"] for row in json.loads(told[0][1])] == ["i-zone"]
+    assert (
+        "1 instances hold the goal drain; all could go with --ignore-rule keep_zone" in told[0][2]
+    )
+
+
+def test_what_holds_repair(explain: Explain, tmp_path: pathlib.Path) -> None:
+    """Who is too many of a group, or away from it, is listed; who counts in two goals is so once.
+
+    Neither i nor j has another host to go to; of the group of k, l and m the last is apart.
+    """
+    made, snapshot, file = held(), tmp_path / "cloud.json", tmp_path / "plan.json"
+    made["instances"] = [
+        *(clouds.instance(name, "a", 1, locked=True) for name in "ij"),
+        *(clouds.instance(name, host, 1) for name, host in zip("klm", "bba", strict=True)),
+    ]
+    made["server_groups"] = [
+        {"id": "apart", "policy": "anti-affinity", "members": ["i", "j"]},
+        {"id": "close", "policy": "affinity", "members": ["k", "l", "m"]},
+    ]
+    snapshot.write_bytes(clouds.as_bytes(made))
+    arguments = ["plan", "--snapshot", str(snapshot), "--drain", "a", "--output", str(file)]
+    for goal, names in (("repair", "ijm"), ("repair,drain", "ijm"), ("drain+repair", "ijm")):
+        main.main([*arguments, "--goal", goal])
+        code, out, err = explain(None, "--plan", str(file), "-f", "json", made=made)
+        found = {row["instance"]: row["conflict"] for row in json.loads(out)}
+        assert (code, "".join(found)) == (3, names)
+        assert found["m"] == "affinity"
+        assert "3 instances hold the goal repair\n" in err
+
+
+def test_a_threshold_that_is_not_reached(explain: Explain, tmp_path: pathlib.Path) -> None:
+    """Another goal has no such list; the value is told, and what else to ask."""
+    made, snapshot, file = held(), tmp_path / "cloud.json", tmp_path / "plan.json"
+    made["instances"].append(clouds.instance("i-far", "c", 1, locked=True))
+    snapshot.write_bytes(clouds.as_bytes(made))
+    arguments = ["plan", "--snapshot", str(snapshot), "--output", str(file)]
+    main.main([*arguments, "--goal", "consolidate<=1,balance"])
+    code, _, err = explain(None, "--plan", str(file), made=made)
+    assert code == 2
+    assert "consolidate is 2 with the plan, not 1 or less: the bound of a plan for it alone" in err
+    main.main([*arguments, "--goal", "consolidate<=2,balance"])
+    assert "with the plan" not in explain(None, "--plan", str(file), made=made)[2]
+
+
 def test_what_holds_needs_a_plan(explain: Explain, tmp_path: pathlib.Path) -> None:
     """Neither an instance nor a plan, or a plan whose goal counts no instances: a usage error."""
     code, _, err = explain(None)

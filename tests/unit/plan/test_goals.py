@@ -13,6 +13,7 @@ from nova_rebalancer import controller
 from nova_rebalancer.checker import facts
 from nova_rebalancer.checker import goals as checked
 from nova_rebalancer.model import cloud
+from nova_rebalancer.model import narrowed
 from nova_rebalancer.model import state
 from nova_rebalancer.model import target
 from nova_rebalancer.model.objectives import base as objectives
@@ -389,6 +390,106 @@ def test_drain_keeps_what_cannot_move() -> None:
     found = mip.plan(start, goal_of(snapshot, start, options), base.Budget(5), 0, base.Watch())
     assert (found.value.value, found.status) == (1, target.OPTIMAL)
     assert found.host_of.tolist() == [1, 0]
+
+
+def test_repair_of_what_is_ignored() -> None:
+    """A rule that the operator does not keep leaves nothing to repair, and the checker agrees.
+
+    Host a is for project q alone; the instance on it is of project p.
+    """
+    keeper = {"name": "q", "hosts": ["a"], "metadata": {"filter_tenant_id": "q"}}
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")],
+        [clouds.instance("i", "a", 2, project="p")],
+        aggregates=[keeper],
+    )
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    for ignored, broken in (((), 1), (("keep_zone",), 1), (("tenant_isolation",), 0)):
+        options = controller.Options(goal="repair", ignored_rules=ignored)
+        start = state.build(snapshot, options.settings(snapshot))
+        assert goal_of(snapshot, start, options).evaluate(start).value == broken
+        assert value(there, options, there.placement) == broken
+
+
+def test_repair_of_unknown_cells() -> None:
+    """Nothing migrates from a host whose Nova cell is not known, but being there breaks no rule."""
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b")], [clouds.instance("i", "a")], several_cells=True
+    )
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    options = controller.Options(goal="repair")
+    start = state.build(snapshot)
+    assert "cell" in start.excluded[0].reason.text
+    assert goal_of(snapshot, start, options).evaluate(start).value == 0
+    assert value(there, options, there.placement) == 0
+
+
+@pytest.mark.parametrize(
+    ("on", "broken"),
+    [("aab", 1), ("aaa", 0), ("abc", 2), ("bba", 1), ("ca", 1), ("a", 0)],
+)
+def test_repair_of_split_groups(on: str, broken: int) -> None:
+    """Members of an affinity group that are not where most of it is count, and nobody moves them.
+
+    Where no host has more than others the group is split all the same; host c is disabled.
+    """
+    made = clouds.snapshot(
+        [clouds.host("a"), clouds.host("b"), clouds.host("c", status="disabled")],
+        [clouds.instance(f"i{k}", host, 1) for k, host in enumerate(on)],
+        outside=[{"id": "lost", "name": "lost", "reason": "cell_down"}],
+    )
+    members = [*(one["id"] for one in made["instances"]), "lost"]
+    made["server_groups"] = [{"id": "g", "policy": "affinity", "members": members}]
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    options = controller.Options(goal="repair")
+    start = state.build(snapshot, options.settings(snapshot))
+    aim = goal_of(snapshot, start, options)
+    found = mip.plan(start, aim, base.Budget(5), 0, base.Watch())
+    assert (found.value.value, found.bound, found.status) == (broken, broken, target.OPTIMAL)
+    assert found.host_of.tolist() == start.host_of.tolist()
+    assert value(there, options, there.placement) == broken
+    soft = dict(made, server_groups=[{"id": "g", "policy": "soft-affinity", "members": members}])
+    assert goal_of(clouds.facts_of(soft), start, options).evaluate(start).value == 0
+
+
+def test_repair_of_a_tie() -> None:
+    """Of hosts with as many members a usable one is where the others should be."""
+    made = clouds.snapshot(
+        [clouds.host("a", status="disabled"), clouds.host("b")],
+        [clouds.instance("i", "a", 1), clouds.instance("j", "b", 1)],
+        server_groups=[{"id": "g", "policy": "affinity", "members": ["i", "j"]}],
+    )
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    options = controller.Options(goal="repair")
+    start = state.build(snapshot)
+    aim = goal_of(snapshot, start, options)
+    for v, host, left in ((0, 1, 0), (1, 0, 2)):
+        reached = start.moved(v, host)
+        assert aim.evaluate(reached).value == left
+        assert value(there, options, brute.placement(there, reached)) == left
+
+
+def test_repair_of_pairs() -> None:
+    """Pairs of conflicts that are on one host count and are parted; what checks part does not.
+
+    i is in conflict with j, k and l, of which l is elsewhere; moving i ends both.
+    """
+    made = clouds.snapshot(
+        [clouds.host(name) for name in "abc"],
+        [clouds.instance(name, "b" if name == "l" else "a", 1) for name in "ijkl"],
+        conflicts=[["i", "j"], ["k", "i"], ["j", "i"], ["i", "l"]],
+        server_groups=[{"id": "g", "policy": "soft-anti-affinity", "members": ["j", "k"]}],
+    )
+    snapshot, there = clouds.facts_of(made), brute.read(clouds.as_bytes(made))
+    options = controller.Options(goal="repair", checks=("groups",))
+    start = narrowed.build(snapshot, options.settings(snapshot))
+    aim = goal_of(snapshot, start, options)
+    assert aim.evaluate(start).value == value(there, options, there.placement) == 2
+    found = mip.plan(start, aim, base.Budget(1), 0, base.Watch())
+    assert (found.value.value, found.status) == (0, target.OPTIMAL)
+    assert found.host_of.tolist() == [2, 0, 0, 1]
+    reached = start.placed(found.host_of, found.cells_of)
+    assert value(there, options, brute.placement(there, reached)) == 0
 
 
 @pytest.mark.parametrize(
