@@ -8,7 +8,6 @@ part of the way is not worth what it costs, the planner is asked again without t
 
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 import dataclasses
 import importlib.metadata
 import logging
@@ -180,45 +179,51 @@ def run(
     before = goal.evaluate(start)
     projects = [one.project for one in part.instances]
     account = worth.Account(start, goal, options.terms(), projects)
-    asked, best, bound, status = start, path.MigrationPath((), {}), None, target.FEASIBLE
-    planned_by = options.planner
-    steps: Sequence[objectives.Step] = ()
-    least = before.value
-    regardless: worth.Bill | None = None
-    for ask in range(ASKS):
-        found = planner(asked, goal, budget, options.seed, watch)
+
+    def way(found: target.Target) -> _Way:
         whole = finder.find(start, found.host_of, found.cells_of, cost, limits)
         choice = worth.choose(account, goal, whole, limits.spent)
-        reached = whole
+        kept = whole
         if len(choice.hops) < len(whole.migrations):
-            reached = finder.from_hops(start, choice.hops, dict(whole.unreachable), cost, limits)
-        if ask == 0:
-            bound, status = found.bound, found.status
-            regardless = choice.regardless
-        if choice.bill.total < least or ask == 0:
-            best, steps, planned_by = reached, choice.steps, found.planner
-            least = choice.bill.total
-        again = _ask_again(asked, budget, found, whole, reached, account, ask)
-        if again is None or watch.stopped() or budget.over():
-            break
-        asked, budget = again
-    after = goal.evaluate(best.replay(start))
-    _warn(start, best, cost)
+            kept = finder.from_hops(start, choice.hops, dict(whole.unreachable), cost, limits)
+        return _Way(found, whole, choice, kept)
+
+    def ways(planner: plan_base.Planner, budget: plan_base.Budget) -> Iterator[_Way]:
+        asked = start
+        for ask in range(ASKS):
+            this = way(planner(asked, goal, budget, options.seed, watch))
+            yield this
+            again = _ask_again(asked, budget, this, account, ask)
+            if again is None or watch.stopped() or budget.over():
+                return
+            asked, budget = again
+
+    found: list[_Way] = []
+    if account.budgeted():
+        # A planner may spend all its time on what turns out to be beyond a budget.
+        greedy = plugin("nova_rebalancer.planners", "greedy")
+        for plain in (budget, _least(budget, account)):
+            found += ways(greedy, plain)
+    first, *more = ways(planner, budget)
+    # What was planned for comes before what is as cheap.
+    best = min([first, *more, *found], key=lambda way: way.choice.bill.total)
+    after = goal.evaluate(best.kept.replay(start))
+    _warn(start, best.kept, cost)
     return plan_document.Plan(
         snapshot,
         sha256,
         start,
-        best,
-        steps,
+        best.kept,
+        best.choice.steps,
         before,
         after,
-        bound,
-        _status(status, after.value, bound, best),
+        first.target.bound,
+        _status(first.target.status, after.value, first.target.bound, best.kept),
         goal.name,
-        planned_by,
+        best.target.planner,
         dataclasses.asdict(options),
         time.monotonic() - began,
-        _cut(regardless, after.value),
+        _cut(first.choice.regardless, after.value),
     )
 
 
@@ -314,26 +319,50 @@ def _parting(start: state.PlacementState, reached: path.MigrationPath) -> Iterat
                     yield v, int(ends[v])
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Way:
+    """A target, the path there, and what is kept of that because it is worth it."""
+
+    target: target.Target
+    whole: path.MigrationPath
+    choice: worth.Choice
+    kept: path.MigrationPath
+
+
+def _least(budget: plan_base.Budget, account: worth.Account) -> plan_base.Budget:
+    """Return a budget that is within that of each project, whoever's instances are moved."""
+    return dataclasses.replace(
+        budget,
+        max_migrations=account.fewest(budget.max_migrations),
+        max_mib=account.least_mib(),
+    )
+
+
 def _ask_again(
     asked: state.PlacementState,
     budget: plan_base.Budget,
-    found: target.Target,
-    whole: path.MigrationPath,
-    kept: path.MigrationPath,
+    this: _Way,
     account: worth.Account,
     ask: int,
 ) -> tuple[state.PlacementState, plan_base.Budget] | None:
-    """Take out of the question what could not be reached or is not worth it; None if all was.
-
-    ``whole`` is the path to the target that was found, ``kept`` the part that is worth it.
-    """
+    """Take out of the question what could not be reached or is not worth it; None if all was."""
+    found, whole, kept = this.target, this.whole, this.kept
     parting = list(_parting(account.start, whole)) if account.terms.per_pair else []
     dear = account.dear(whole, kept)
     if not (whole.unreachable or parting or dear):
         return None
     asked = asked.forbidding(parting)
     count = len(kept.migrations)
-    if ask == 0 and dear and count:
+    hops = [migration.hop for migration in whole.migrations]
+    beyond = account.beyond(hops)
+    if beyond:
+        # Stops on the way copy as well: leave them room.
+        moved = found.host_of != account.start.host_of
+        sent = int(plan_base.memories(account.start)[moved].sum())
+        budget = dataclasses.replace(budget, max_mib=max(0, sent - beyond))
+    elif account.over(hops) and not count:
+        budget = _least(budget, account)
+    elif ask == 0 and dear and count:
         # The best within so few is better than so few of the best within more.
         budget = dataclasses.replace(budget, max_migrations=count)
     else:

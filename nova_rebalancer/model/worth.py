@@ -147,6 +147,22 @@ class Account:
         """Return by how much ``hops`` are beyond the budgets."""
         return self._excess(self._counted(hops))
 
+    def beyond(self, hops: Iterable[path.Hop]) -> int:
+        """Return by how many MiB ``hops`` are beyond the budget of all together."""
+        if self._most_mib is None:
+            return 0
+        return max(0, self._counted(hops).mib - self._most_mib)
+
+    def fewest(self, migrations: int) -> int:
+        """Return how many of so many migrations are within any one project's budget."""
+        most = self.terms.project_migrations
+        return migrations if most is None else min(migrations, most)
+
+    def least_mib(self) -> int | None:
+        """Return the MiB that are within every budget, of all and of any one project."""
+        limits = [limit for limit in (self._most_mib, self._project_mib) if limit is not None]
+        return min(limits, default=None)
+
     def over(self, hops: Iterable[path.Hop]) -> dict[str, int]:
         """Return the projects with more of ``hops`` than they may have, and how much more."""
         return self._beyond(self._counted(hops))

@@ -82,6 +82,56 @@ def test_worth_it(planner: str) -> None:
     law()
 
 
+@pytest.mark.parametrize("goal", ["fragmentation", "thermal", "power"])
+def test_budgets_never_make_it_worse_than_greedy(goal: str) -> None:
+    """Whatever the budgets, the exact planner's plan is at least as good as the heuristic's."""
+
+    @hypothesis.settings(max_examples=40)
+    @hypothesis.given(
+        clouds.snapshots(4, 8),
+        st.lists(st.sampled_from(["p", "q", None]), min_size=8, max_size=8),
+        st.none() | st.integers(0, 2),
+        st.none() | st.integers(0, 3),
+        st.none() | st.integers(0, 6),
+    )
+    def law(made, projects, most, project_mib, all_mib) -> None:
+        for one, project in zip(made["instances"], projects, strict=False):
+            one["project"] = project
+        options = {
+            "goal": goal,
+            "project_migrations": most,
+            "project_gib": None if project_mib is None else project_mib / 1024,
+            "max_gib": None if all_mib is None else all_mib / 1024,
+        }
+        values = [
+            planned(made, planner=planner, **options)["objective"]["after"]
+            for planner in ("mip", "greedy")
+        ]
+        assert values[0] <= values[1] + 1e-9
+
+    law()
+
+
+def test_stops_on_the_way_count_against_the_budget() -> None:
+    """Two that change places need a stop of one: within 2 GiB the small gain beside it remains."""
+    made = clouds.exchange()
+    for one in made["instances"]:
+        one["allocations"]["MEMORY_MB"] = 1024
+    free = planned(made, max_gib=3.0)
+    assert len(free["migrations"]) == 3
+    more = two_gains()
+    for one in (*more["hosts"], *more["instances"]):
+        one["id"] = f"more-{one['id']}"
+    for one in more["instances"]:
+        one["host"] = f"more-{one['host']}"
+        one.pop("allowed_hosts", None)
+    made["hosts"] += more["hosts"]
+    made["instances"] += more["instances"]
+    plan = planned(made, max_gib=2.0)
+    assert plan["objective"]["after"] < plan["objective"]["before"]
+    assert sum(one["memory_mib"] for one in plan["migrations"]) <= 2048
+
+
 def two_gains() -> clouds.Document:
     """i, of 100 GiB, and j, of 1 GiB, would each turn two hosts with 2 free of 4 into one of 4.
 

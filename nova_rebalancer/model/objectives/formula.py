@@ -28,7 +28,7 @@ class Curve(Protocol):
 class Excess:
     """``price`` (H,) for what is above ``limit`` (H,), for each unit and host; price >= 0."""
 
-    limit: arrays.Floats
+    limit: arrays.Ints | arrays.Floats
     price: arrays.Floats
 
     def at(self, amount: arrays.Ints, h: arrays.Ints) -> arrays.Floats:
