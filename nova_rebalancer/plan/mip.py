@@ -50,6 +50,9 @@ LARGEST = 200_000
 PLACES_PER_S = 12_000
 """Most places for each second there is, so that building leaves time for solving."""
 
+TIDY_WORK = 0.5
+"""Work for as good a target with fewer migrations."""
+
 SHARE = 0.75
 """Of the time that is left, for the pattern model: the others need some where it has no proof."""
 
@@ -90,6 +93,8 @@ def _fragments(
     found, most = _by_patterns(start, goal, first, meter)
     if math.isfinite(most) and goal.counts(found.value)[1] < most:
         found = anneal.improve(start, goal, found, most, meter)
+        if goal.counts(found.value)[1] >= most:
+            found = _tidied(start, goal, found, meter)
     if goal.counts(found.value)[1] < most:
         return _further(start, goal, found, most, meter, pace)
     return found, found.value.value
@@ -207,7 +212,7 @@ def _most_slots(
             model.hint(best.host_of, best.cells_of)
             work *= GROWTH
     if goal.counts(best.value)[1] >= most:
-        best = _fewest_moves(model, goal, best, meter)
+        best = _tidied(model.start, goal, best, meter)
     return best, rate(most) if math.isfinite(most) else 0.0
 
 
@@ -237,23 +242,16 @@ def _exact(
             return None, answer.bound, False
 
 
-def _fewest_moves(
-    model: flow.FlowModel,
+def _tidied(
+    start: state.PlacementState,
     goal: fragmentation.Fragmentation,
     best: target.Target,
     meter: solver.Meter,
 ) -> target.Target:
-    """Return a target as good and, if one is found at little cost, with fewer migrations."""
-    if meter.budget.left_s() < patterns.TIDY_S:
-        return best
-    model.model.add(model.slots >= goal.counts(best.value)[1])
-    model.hint(best.host_of, best.cells_of)
-    model.model.minimize(model.moves)
-    answer = solver.solve(model.model, meter, patterns.TIDY_WORK)
-    if not answer.found:
-        return best
-    found = model.flow(answer.solver)
-    return best if model.separate(found) else _target(model, goal, found, best)
+    """Return a target as good with no more, and mostly with fewer, migrations."""
+    searching = search.Search(start, goal, best, meter.budget, meter.seed, meter.watch)
+    searching.run(TIDY_WORK)
+    return searching.best
 
 
 def _target(
