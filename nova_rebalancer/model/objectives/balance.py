@@ -50,7 +50,7 @@ def make(
             if not total or not capacity.sum():
                 continue
             price = np.where(start.usable, weight / total, 0.0)
-            fair = total * capacity / capacity.sum()
+            fair = float(total) * capacity / capacity.sum()
             term = formula.plain(amount, fixed, formula.Excess(fair, price))
             terms.append(term)
             loads.append((f"{name.lower()}_{way}", term, capacity))

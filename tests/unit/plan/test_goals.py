@@ -313,6 +313,19 @@ def test_fair_shares_by_hand() -> None:
         assert found.bound <= value
 
 
+def test_fair_shares_of_much_memory() -> None:
+    """Thousandths of a MiB, times those of another host, are more than 64 bits hold."""
+    names, much = [f"h{k}" for k in range(49)], 10**10
+    made = clouds.snapshot(
+        [{**clouds.host(name), "inventories": {"MEMORY_MB": {"total": much}}} for name in names],
+        [{**clouds.instance(n, n), "allocations": {"MEMORY_MB": much}} for n in names],
+    )
+    snapshot = clouds.facts_of(made)
+    options = controller.Options(goal="balance", balance_resources=("MEMORY_MB",), balance_on="use")
+    start = state.build(snapshot)
+    assert goal_of(snapshot, start, options).evaluate(start).value == pytest.approx(0, abs=1e-12)
+
+
 def test_consolidate_by_hand() -> None:
     """Two hosts with one instance each become one; with headroom or a spare host they stay two."""
     made = clouds.snapshot(
