@@ -202,7 +202,7 @@ def run(
     if account.budgeted():
         # A planner may spend all its time on what turns out to be beyond a budget.
         greedy = plugin("nova_rebalancer.planners", "greedy")
-        for plain in (budget, _least(budget, account)):
+        for plain in dict.fromkeys((budget, _least(budget, account))):
             found += ways(greedy, plain)
     first, *more = ways(planner, budget)
     # What was planned for comes before what is as cheap.

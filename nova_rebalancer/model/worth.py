@@ -149,9 +149,7 @@ class Account:
 
     def beyond(self, hops: Iterable[path.Hop]) -> int:
         """Return by how many MiB ``hops`` are beyond the budget of all together."""
-        if self._most_mib is None:
-            return 0
-        return max(0, self._counted(hops).mib - self._most_mib)
+        return self._beyond_all(self._counted(hops))
 
     def fewest(self, migrations: int) -> int:
         """Return how many of so many migrations are within any one project's budget."""
@@ -188,8 +186,10 @@ class Account:
         return counts
 
     def _excess(self, counts: "_Counts") -> int:
-        more = 0 if self._most_mib is None else max(0, counts.mib - self._most_mib)
-        return more + sum(self._beyond(counts).values())
+        return self._beyond_all(counts) + sum(self._beyond(counts).values())
+
+    def _beyond_all(self, counts: "_Counts") -> int:
+        return 0 if self._most_mib is None else max(0, counts.mib - self._most_mib)
 
     def _beyond(self, counts: "_Counts") -> dict[str, int]:
         most, most_mib = self.terms.project_migrations, self._project_mib

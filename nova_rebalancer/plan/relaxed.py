@@ -439,16 +439,13 @@ class _Rows:
     def entering(self) -> arrays.Floats:
         """Return what entering costs by the prices of the rows, (K, H)."""
         duals = np.zeros(self.now.shape)
+        if isinstance(self._curve, formula.Any):
+            price = self._curve.price[None, :] / np.maximum(1.0, self._most)[:, None]
+            duals = np.where(self.now > 0, 0.0, price)
         for (label, h), rows in self._lines.items():
             duals[label, h] = sum(slope * row.dual_value() for row, slope in rows)
         for (label, h), row in self._upper.items():
             duals[label, h] = -row.dual_value()
-        if isinstance(self._curve, formula.Any):
-            price = self._curve.price[None, :] / np.maximum(1.0, self._most)[:, None]
-            known = self.now > 0
-            for key in self.active:
-                known[key] = True
-            duals = np.where(known, duals, price)
         found: arrays.Floats = self._amount[:, None] * duals[self._label]
         return found
 

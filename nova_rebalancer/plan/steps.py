@@ -107,8 +107,10 @@ class _Walk:
         """Move ``v`` to host ``h`` if there is room and a migration left, and enough remains."""
         stays = self._over() or not self._light(np.array([v])).all()
         cells = None if stays else self.book.cells_for(v, h)
-        if cells is None:
-            return False
+        return cells is not None and self._try(v, h, cells)
+
+    def _try(self, v: int, h: int, cells: tuple[int, ...]) -> bool:
+        """Move ``v`` to host ``h`` if enough remains."""
         source = int(self.book.host_of[v])
         self._move(v, h, cells)
         if self._goal.enough(self.book.host_of):
@@ -121,13 +123,7 @@ class _Walk:
         """Take the migration that gains most, again and again."""
         while not (self._budget.over() or self._watch.stopped()):
             step = self._best()
-            if step is None:
-                return
-            v, source = step[0], int(self.book.host_of[step[0]])
-            self._move(*step)
-            if not self._goal.enough(self.book.host_of):
-                self.book.take_back()
-                self._tally.move(v, source)
+            if step is None or not self._try(*step):
                 return
             self._watch.incumbent(self._tally.value)
 

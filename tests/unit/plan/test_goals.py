@@ -89,6 +89,17 @@ def goal_of(
     return controller.goal_of(snapshot, start, options)
 
 
+def possible(
+    snapshot: cloud.Snapshot, start: state.PlacementState, options: controller.Options
+) -> objectives.Goal | None:
+    """The goal; None where nobody carries anything to balance, or no host has VCPUs."""
+    try:
+        return goal_of(snapshot, start, options)
+    except controller.exceptions.UsageError as error:
+        assert "balance" in str(error) or "no usable host" in str(error)
+        return None
+
+
 def value(
     there: facts.Cloud, options: controller.Options, placement: brute.Placement
 ) -> float | None:
@@ -151,11 +162,8 @@ def test_promises(planner: base.Planner, goal: str) -> None:
         snapshot = clouds.facts_of(made)
         options = options_of(made, goal)
         start = state.build(snapshot, options.settings(snapshot))
-        try:
-            aim = goal_of(snapshot, start, options)
-        except controller.exceptions.UsageError as error:
-            # Nobody carries anything that could be balanced; no host has VCPUs.
-            assert "balance" in str(error) or "no usable host" in str(error)
+        aim = possible(snapshot, start, options)
+        if aim is None:
             return
         found = planner(start, aim, base.Budget(moves, work=WORK), 0, base.Watch())
         reached = start.placed(found.host_of, found.cells_of)
@@ -218,10 +226,8 @@ def test_spare_hosts_remain(planner: base.Planner, goal: str) -> None:
         snapshot = clouds.facts_of(made)
         options = dataclasses.replace(options_of(made, goal), spare_hosts=spare)
         start = state.build(snapshot)
-        try:
-            aim = goal_of(snapshot, start, options)
-        except controller.exceptions.UsageError as error:
-            assert "balance" in str(error) or "no usable host" in str(error)
+        aim = possible(snapshot, start, options)
+        if aim is None:
             return
         found = planner(start, aim, base.Budget(moves, work=WORK), 0, base.Watch())
         there = brute.read(clouds.as_bytes(made))
